@@ -1,0 +1,140 @@
+"""The command line: global options, the default command, exit codes, and how an error is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from paramcount import __version__
+from paramcount.commands.count import FORMAT_VERSION, count
+from paramcount.commands.session import Color, Session
+from paramcount.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, ParamcountError, UsageError, gravest
+
+_GLOBAL_FLAGS = {"-q", "--quiet", "-v", "--verbose", "--no-cache"}
+
+
+class _Commands(TyperGroup):
+    """Commands of which ``count`` may be left out, and whose global options may stand anywhere."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _in_full(args, self.commands))
+
+
+def _in_full(args: Sequence[str], commands: Sequence[str] | Any) -> list[str]:
+    """Return the arguments with the global options first, and the default command named."""
+    rest, first = [], []
+    waiting = list(args)
+    while waiting:
+        arg = waiting.pop(0)
+        if arg == "--":
+            rest += [arg, *waiting]
+            break
+        if arg in _GLOBAL_FLAGS or arg.startswith("--color="):
+            first.append(arg)
+        elif arg == "--color":
+            first += [arg, *waiting[:1]]
+            waiting = waiting[1:]
+        else:
+            rest.append(arg)
+    leads = rest[0] if rest else None
+    if (
+        leads is None
+        or leads in commands
+        or leads in {"--help", "--version", "--install-completion", "--show-completion"}
+    ):
+        return [*first, *rest]
+    return [*first, "count", *rest]
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="paramcount",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="paramcount TARGET is short for paramcount count TARGET.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"paramcount {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    context: typer.Context,
+    color: Annotated[
+        Color, typer.Option(help="Colour the output; auto: on a terminal, unless NO_COLOR is set.")
+    ] = "auto",
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show whole tracebacks.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Exactly how many parameters a PyTorch model has, which of them train, and where they sit."""
+    del no_cache, version
+    session: Session = context.obj
+    session.color, session.quiet, session.verbose = color, quiet, verbose
+
+
+app.command(no_args_is_help=True)(count)
+
+
+def main(args: Sequence[str]) -> int:
+    """Run one command, and return the exit code."""
+    session = Session()
+    try:
+        code = app(list(args), prog_name="paramcount", standalone_mode=False, obj=session)
+        return gravest([code or EXIT_OK, *session.exit_codes])
+    except ParamcountError as error:
+        session.error(error)
+        _json_error(args, error)
+        return error.exit_code
+    except typer.TyperException as error:
+        usage = UsageError(error.format_message(), hint="paramcount --help lists commands and options")
+        session.error(usage)
+        _json_error(args, usage)
+        return EXIT_USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # a bug of ours
+        session.bug(error)
+        bug = ParamcountError(f"{type(error).__name__}: {error}")
+        bug.code = "internal-error"
+        _json_error(args, bug)
+        return EXIT_BUG
+
+
+def _json_error(args: Sequence[str], error: ParamcountError) -> None:
+    """Give a reader of JSON its document also where the command could not be carried out."""
+    asked = " ".join(args)
+    if any(f"{option}json" in asked for option in ("-f ", "-f", "--format ", "--format=")):
+        errors = [{"target": None, "code": error.code, "message": error.message, "hint": error.hint}]
+        document = {
+            "format_version": FORMAT_VERSION,
+            "paramcount_version": __version__,
+            "reports": [],
+            "errors": errors,
+        }
+        print(json.dumps(document, indent=2))
+
+
+def run() -> NoReturn:
+    """Run the program."""
+    code = main(sys.argv[1:])
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        os.dup2(2, 1)  # what a user's code prints at exit is no result either
+    sys.exit(code)

@@ -1,0 +1,321 @@
+"""``paramcount count``: how many parameters each target has, and where they sit."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+import typer
+
+import paramcount
+from paramcount.commands.session import Output, Session, others_print_to_stderr
+from paramcount.errors import (
+    EXIT_INTERRUPTED,
+    ParamcountError,
+    UnknownTarget,
+    UnknownValue,
+    UsageError,
+    closest,
+    gravest,
+)
+from paramcount.grid import Grid, Style
+from paramcount.outline import Depth, Options, Sort, comparison, outline
+from paramcount.report import Report
+from paramcount.units import exact
+
+FORMAT_VERSION = "1.0"
+
+Format = Literal["table", "tree", "markdown", "csv", "tsv", "json"]
+Value = Literal["total", "trainable", "frozen", "unknown", "bytes", "buffers"]
+_FORMATS_BY_ENDING: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tsv": "tsv", ".json": "json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A target that has no report, and why."""
+
+    target: str
+    error: ParamcountError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the failure as the JSON format has it."""
+        return {"target": self.target, "code": self.error.code, "message": self.error.message, "hint": self.error.hint}
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The result of one run: a report or a failure for each target."""
+
+    reports: tuple[Report, ...]
+    failures: tuple[Failure, ...]
+    options: Options
+
+    def grids(self) -> list[Grid]:
+        """Return a table for each report, and one that compares several."""
+        each = [outline(report, self.options) for report in self.reports]
+        if len(self.reports) < 2:  # noqa: PLR2004  # nothing to compare
+            return each
+        return (
+            [comparison(self.reports)]
+            if self.options.depth == 0 and not self.options.params
+            else [*each, comparison(self.reports)]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "paramcount_version": paramcount.__version__,
+            "reports": [report.to_dict() for report in self.reports],
+            "errors": [failure.to_dict() for failure in self.failures],
+        }
+
+
+def count(
+    context: typer.Context,
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TARGET…", help="What to count; - reads targets from stdin, one a line.", show_default=False
+        ),
+    ],
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-a",
+            "--arg",
+            metavar="KEY=VALUE",
+            help="An argument for the model's constructor, typed as YAML. Repeatable.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Build the variant that goes with these published weights (DEFAULT: the best), without fetching them.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "meta", "cpu"],
+        typer.Option(
+            help="Build without memory (meta), in real memory (cpu), or in real memory as the last resort (auto).",
+            rich_help_panel="Model",
+        ),
+    ] = "auto",
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Count these parameters as frozen. Repeatable.", rich_help_panel="Rules"),
+    ] = None,
+    unfreeze: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Count these as trainable; wins over --freeze. Repeatable.", rich_help_panel="Rules"
+        ),
+    ] = None,
+    only: Annotated[
+        Literal["trainable", "frozen"] | None,
+        typer.Option(help="Count only what trains, or only what does not.", rich_help_panel="Rules"),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Count only these modules and parameters. Repeatable.", rich_help_panel="Rules"
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Leave these out; wins over --include. Repeatable.", rich_help_panel="Rules"
+        ),
+    ] = None,
+    depth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Levels of layers to show; by default as many as fit in 40 rows.",
+            rich_help_panel="Display",
+        ),
+    ] = None,
+    sort: Annotated[Sort, typer.Option(help="Order of siblings.", rich_help_panel="Display")] = "order",
+    params: Annotated[bool, typer.Option("--params", help="Show every parameter.", rich_help_panel="Display")] = False,
+    buffers: Annotated[bool, typer.Option("--buffers", help="Show buffers, too.", rich_help_panel="Display")] = False,
+    format_name: Annotated[
+        Format | None,
+        typer.Option(
+            "-f",
+            "--format",
+            help="Form of the result; by default a table, or what the ending of --output says.",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
+    ] = None,
+    value: Annotated[
+        Value | None, typer.Option(help="Print just this number, one line a target.", rich_help_panel="Output")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the result to a file.", rich_help_panel="Output"),
+    ] = None,
+) -> int:
+    """Count the parameters of torchvision models, and of your own."""
+    session: Session = context.obj
+    if value is not None and format_name is not None:
+        raise UsageError("--value prints a bare number, and --format something else", hint="give one of the two")
+    chosen: Format = format_name or _FORMATS_BY_ENDING.get(PurePath(output or "").suffix, "table")
+    machine = chosen in {"csv", "tsv"}
+    options = Options(_depth(depth, machine=machine), sort, params, buffers, fold=not machine)
+    keywords: dict[str, Any] = {
+        "args": _arguments(arg or []),
+        "weights": weights,
+        "device": device,
+        "freeze": freeze or (),
+        "unfreeze": unfreeze or (),
+        "include": include or (),
+        "exclude": exclude or (),
+        "only": only,
+    }
+    destination = Output(output)
+    try:
+        counted = _count_all(session, _words(targets), keywords, context)
+        reports = [result for result in counted if isinstance(result, Report)]
+        if value is not None:
+            destination.write("\n".join(_value_lines(session, counted, value)))
+        elif reports or chosen == "json":
+            from paramcount.renderers import renderer
+
+            failures = [result for result in counted if isinstance(result, Failure)]
+            style = session.style(destination.stream) if destination.stream else Style(color=session.color == "always")
+            destination.write(renderer(chosen).render(Counts(tuple(reports), tuple(failures), options), style))
+    finally:
+        destination.close()
+    return gravest(session.exit_codes)
+
+
+def _count_all(
+    session: Session, words: list[str], keywords: dict[str, Any], context: typer.Context
+) -> list[Report | Failure]:
+    """Count one target after the other; one that fails does not stop the others."""
+    counted: list[Report | Failure] = []
+    for position, word in enumerate(words, start=1):
+        of_many = f" ({position} of {len(words)})" if len(words) > 1 else ""
+        try:
+            with session.working(f"counting {word}{of_many}"), others_print_to_stderr():
+                counted.append(paramcount.count(word, **keywords))
+        except ParamcountError as error:
+            if isinstance(error, UnknownTarget) and context.parent is not None:
+                _name_commands_too(error, word, context.parent.command)
+            counted.append(Failure(word, error))
+            session.error(error, subject=word)
+        except KeyboardInterrupt:
+            counted.append(Failure(word, _interrupted()))
+            session.exit_codes.append(EXIT_INTERRUPTED)
+            break
+        except Exception as error:  # noqa: BLE001  # a bug of ours must not cost the other targets
+            session.bug(error, subject=word)
+            counted.append(Failure(word, _bug(error)))
+    return counted
+
+
+def _interrupted() -> ParamcountError:
+    error = ParamcountError("interrupted")
+    error.code, error.exit_code = "interrupted", EXIT_INTERRUPTED
+    return error
+
+
+def _bug(error: Exception) -> ParamcountError:
+    bug = ParamcountError(f"{type(error).__name__}: {error}")
+    bug.code = "internal-error"
+    return bug
+
+
+def _name_commands_too(error: UnknownTarget, word: str, group: Any) -> None:
+    """A first word that is neither command nor target may be either one misspelt."""
+    commands = closest(word, group.commands, most=1)
+    if commands:
+        rest = f", or {error.hint}" if error.hint and error.hint.startswith("did you mean") else ""
+        error.hint = f"did you mean the command {commands[0]}{rest or '?'}"
+
+
+def _words(targets: list[str]) -> list[str]:
+    words = [word for target in targets for word in (sys.stdin.read().splitlines() if target == "-" else [target])]
+    words = [word.strip() for word in words if word.strip()]
+    if not words:
+        raise UsageError("no target given", hint="for example: paramcount resnet50")
+    return words
+
+
+def _depth(text: str | None, *, machine: bool) -> Depth:
+    if text is None:
+        return "all" if machine else None
+    if text == "all":
+        return "all"
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise UsageError(f"--depth {text!r} is neither a number of levels nor all", hint="for example: --depth 2")
+
+
+def _arguments(pairs: list[str]) -> dict[str, Any]:
+    if not pairs:
+        return {}
+    import yaml
+
+    from paramcount.yamls import load
+
+    arguments = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"-a {pair!r} is not KEY=VALUE", hint="for example: -a num_classes=10")
+        try:
+            arguments[key] = load(text)
+        except yaml.YAMLError as error:
+            problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+            raise UsageError(
+                f"-a {pair!r}: the value is not YAML: {problem}", hint="quote it: -a 'key=\"text\"'"
+            ) from error
+    return arguments
+
+
+def _value_lines(session: Session, counted: list[Report | Failure], value: Value) -> list[str]:
+    """Return a line for each target; an empty one, and an error, for a number that is not known."""
+    lines = []
+    for result in counted:
+        if isinstance(result, Failure):
+            lines.append("")
+            continue
+        try:
+            lines.append(str(_value(result, value)))
+        except UnknownValue as error:
+            lines.append("")
+            session.error(error)
+    return lines
+
+
+def _value(report: Report, value: Value) -> int:
+    if report.uninitialized and value not in {"unknown", "buffers"}:
+        raise UnknownValue(
+            f"{value} of {report.target} is not known: {report.uninitialized} of its parameters have no shape yet",
+            hint=f"it is at least {exact(_number(report, value))}; give the lazy layers their sizes",
+        )
+    if report.unknown and value in {"trainable", "frozen"}:
+        raise UnknownValue(
+            f"{value} of {report.target} is not known: a checkpoint does not say what trains",
+            hint="--freeze and --unfreeze say it",
+        )
+    return _number(report, value)
+
+
+def _number(report: Report, value: Value) -> int:
+    if value == "buffers":
+        return report.buffers.total
+    return {
+        "total": report.total,
+        "trainable": report.trainable,
+        "frozen": report.frozen,
+        "unknown": report.unknown,
+        "bytes": report.nbytes,
+    }[value]

@@ -1,0 +1,238 @@
+"""One run of the program: where results and messages go, and how they look there."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal, TextIO
+
+from paramcount.errors import EXIT_BUG, EXIT_CLOSED_PIPE, ParamcountError, UsageError
+from paramcount.grid import Style
+
+Color = Literal["auto", "always", "never"]
+
+_A_MOMENT = 0.7  # seconds without progress
+# What stands in for characters that an output's encoding may lack.
+_PLAIN = str.maketrans(
+    {
+        "×": "x",
+        "≥": ">=",
+        "·": "-",
+        "…": "...",
+        "─": "-",
+        "━": "-",
+        "│": "|",
+        "├": "|",
+        "└": "`",
+        **dict.fromkeys("▏▎▍▌▋▊▉█", "#"),
+    }
+)
+
+
+@dataclass(slots=True)
+class Session:
+    """The global options, and the two streams."""
+
+    color: Color = "auto"
+    quiet: bool = False
+    verbose: bool = False
+    exit_codes: list[int] = field(default_factory=list)
+
+    def style(self, stream: TextIO) -> Style:
+        """Return how text is to look on ``stream``."""
+        return Style(width=_width(stream), color=self._colored(stream))
+
+    def _colored(self, stream: TextIO) -> bool:
+        if self.color != "auto":
+            return self.color == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        if os.environ.get("FORCE_COLOR"):
+            return True
+        return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+    def result(self, text: str, output: Output) -> None:
+        """Write a result where it belongs."""
+        output.write(text)
+
+    def error(self, error: ParamcountError, *, subject: str | None = None) -> None:
+        """Say what went wrong, where, and what to do; ``subject`` is named unless the message does."""
+        self.exit_codes.append(error.exit_code)
+        about = f"{subject}: " if subject and subject not in error.message else ""
+        lines = [f"{about}{error.message}", *([error.hint] if error.hint else [])]
+        self._say("error", "\n  ".join(lines), "bold red")
+        if self.verbose and error.__cause__ is not None:
+            self._plain("".join(traceback.format_exception(error.__cause__)))
+        elif error.details:
+            self._plain(error.details)
+
+    def bug(self, error: BaseException, *, subject: str | None = None) -> None:
+        """Own up to a mistake of the program's own."""
+        self.exit_codes.append(EXIT_BUG)
+        about = f"{subject}: " if subject else ""
+        self._say(
+            "bug in paramcount",
+            f"{about}{type(error).__name__}: {error}\n  please report it, with what -v prints",
+            "bold red",
+        )
+        if self.verbose:
+            self._plain("".join(traceback.format_exception(error)))
+
+    def _say(self, label: str, text: str, style: str) -> None:
+        stream = sys.stderr
+        if self._colored(stream):
+            from rich.console import Console
+            from rich.text import Text
+
+            console = Console(file=stream, force_terminal=True, legacy_windows=False, soft_wrap=True)
+            console.print(Text.assemble((f"{label}: ", style), text))
+        else:
+            self._plain(f"{label}: {text}")
+
+    def _plain(self, text: str) -> None:
+        with suppress(BrokenPipeError):
+            print(encodable(text.rstrip("\n"), sys.stderr), file=sys.stderr)
+
+    @contextmanager
+    def working(self, on: str) -> Iterator[None]:
+        """Show what takes long, on a terminal's stderr only."""
+        if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            yield
+            return
+        from rich.console import Console
+        from rich.status import Status
+
+        status = Status(on, console=Console(file=sys.stderr), refresh_per_second=8)
+        timer = threading.Timer(_A_MOMENT, status.start)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            status.stop()
+
+
+def _width(stream: TextIO) -> int | None:
+    """Return the columns of a terminal; None for what is none, which nothing needs to fit."""
+    if not stream.isatty():
+        return None
+    with suppress(ValueError):
+        if (columns := int(os.environ.get("COLUMNS", ""))) > 0:
+            return columns
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """Return ``text`` in characters that ``stream`` can encode."""
+    encoding = stream.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+@contextmanager
+def others_print_to_stderr() -> Iterator[None]:
+    """Send what anybody but us prints to stderr: Python's ``print``, and what C code and child processes write."""
+    sys.stdout.flush()
+    try:
+        stdout, stderr = sys.__stdout__.fileno(), sys.__stderr__.fileno()  # type: ignore[union-attr]
+        kept = os.dup(stdout)
+    except (AttributeError, OSError, ValueError):  # no real streams: a test's or a notebook's
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    os.dup2(stderr, stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        with suppress(Exception):  # a user may have closed or replaced the stream
+            sys.stderr.flush()
+        os.dup2(kept, stdout)
+        os.close(kept)
+
+
+class Output:
+    """Where one result goes: stdout, or a file that is written whole or not at all."""
+
+    def __init__(self, path: str | None) -> None:
+        """Open a file beside ``path`` at once: whether it can be written is known before the work starts."""
+        self._path = None if path in (None, "-") else Path(str(path))
+        self._draft: IO[str] | None = None
+        if self._path is None:
+            return
+        if self._path.is_dir():
+            raise UsageError(f"cannot write to {self._path}: it is a folder")
+        try:
+            if self._path.exists() and not self._path.is_file():  # /dev/stdout, a named pipe
+                self._draft = self._path.open("w", encoding="utf-8", newline="")
+            else:
+                self._draft = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed in write() or close()
+                    "w",
+                    encoding="utf-8",
+                    newline="",
+                    dir=self._path.parent,
+                    prefix=f".{self._path.name}.",
+                    delete=False,
+                )
+        except OSError as error:
+            raise UsageError(f"cannot write to {self._path}: {error.strerror}") from error
+
+    @property
+    def stream(self) -> TextIO | None:
+        """The terminal or pipe this goes to; None for a file."""
+        return sys.stdout if self._path is None else None
+
+    def write(self, text: str) -> None:
+        """Write the whole result."""
+        if self._path is None:
+            _print(text)
+            return
+        assert self._draft is not None  # noqa: S101  # opened in __init__
+        self._draft.write(text + "\n")
+        self._draft.close()
+        if self._draft.name != str(self._path):
+            mode = self._path.stat().st_mode if self._path.exists() else 0o666 & ~_umask()
+            Path(self._draft.name).chmod(mode)
+            Path(self._draft.name).replace(self._path.resolve())
+        self._draft = None
+
+    def close(self) -> None:
+        """Drop what was not written."""
+        if self._draft is not None:
+            self._draft.close()
+            if self._draft.name != str(self._path):
+                Path(self._draft.name).unlink(missing_ok=True)
+            self._draft = None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _print(text: str) -> None:
+    """Print to stdout; where nobody reads it any more, end quietly."""
+    try:
+        if text:
+            print(encodable(text, sys.stdout))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What Python still holds for stdout goes nowhere, or it would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_CLOSED_PIPE) from None

@@ -1,0 +1,98 @@
+"""The errors a user can meet, each with its exit code, and the closest names for a typo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+EXIT_OK = 0
+EXIT_DIFFERS = 1
+EXIT_USAGE = 2
+EXIT_UNREADABLE = 3
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+EXIT_CLOSED_PIPE = 141
+
+# Of several exit codes the one that says most about what to mend first: a usage error hides all that follows it.
+_GRAVEST_FIRST = (EXIT_INTERRUPTED, EXIT_BUG, EXIT_USAGE, EXIT_UNREADABLE, EXIT_DIFFERS, EXIT_OK)
+
+
+class ParamcountError(Exception):
+    """What went wrong, where, and what to do about it.
+
+    Attributes:
+        message: names the thing and the problem, on one line.
+        hint: the next step, or None where the message already says it.
+        details: lines of the user's own traceback, or an empty string.
+        code: a stable word for scripts, as in the JSON output.
+        exit_code: what the command line exits with.
+
+    """
+
+    code = "error"
+    exit_code = EXIT_UNREADABLE
+
+    def __init__(self, message: str, *, hint: str | None = None, details: str = "") -> None:
+        """Keep the parts apart, so that each output can show them in its own way."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    def __str__(self) -> str:
+        """Return the message, and the hint after it."""
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(ParamcountError):
+    """The command, an option or a pattern cannot be meant as it stands."""
+
+    code = "usage"
+    exit_code = EXIT_USAGE
+
+
+class UnknownTarget(UsageError):
+    """No source knows the target."""
+
+    code = "unknown-target"
+
+
+class UnmatchedPattern(UsageError):
+    """A pattern matches no module and no parameter."""
+
+    code = "unmatched-pattern"
+
+
+class BuildError(ParamcountError):
+    """The target is known, but no model came of it."""
+
+    code = "build-failed"
+
+
+class UnknownValue(ParamcountError):
+    """A single number was asked for, and the model does not determine it."""
+
+    code = "unknown-value"
+
+
+def gravest(exit_codes: Iterable[int]) -> int:
+    """Return the exit code that stands for all of ``exit_codes``; 0 for none."""
+    present = set(exit_codes)
+    return next((code for code in _GRAVEST_FIRST if code in present), EXIT_OK)
+
+
+def closest(word: str, candidates: Iterable[str], *, most: int = 3) -> list[str]:
+    """Return up to ``most`` candidates that ``word`` may be a misspelling of, best first."""
+    by_folded: dict[str, str] = {}
+    for candidate in candidates:
+        by_folded.setdefault(candidate.casefold(), candidate)
+    found = get_close_matches(word.casefold(), by_folded, n=most, cutoff=0.6)
+    return [by_folded[folded] for folded in found]
+
+
+def did_you_mean(names: list[str]) -> str | None:
+    """Return «did you mean a, b or c?», or None for no names."""
+    if not names:
+        return None
+    listed = " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f"did you mean {listed}?"

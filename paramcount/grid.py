@@ -1,0 +1,105 @@
+"""The form that every result takes before it is rendered: a table whose numbers are still numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Kind = Literal[
+    "name",  # a dotted name or a target
+    "text",
+    "count",  # elements
+    "bytes",
+    "share",  # of the whole, as a fraction
+    "ratio",  # to the first row
+    "number",  # any other integer
+]
+Role = Literal["layer", "param", "buffer", "total"]
+Cell = str | int | float | None  # None: not known
+
+
+class AtLeast(int):
+    """A count that may be higher: parameters without a shape are part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one column holds, and who wants to see it."""
+
+    key: str  # stable, for csv and tsv
+    title: str
+    kind: Kind
+    readers: Literal["all", "people", "machines"] = "all"
+    hide_if_zero: bool = False  # from people
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line; its place in a hierarchy is its depth."""
+
+    cells: tuple[Cell, ...]
+    depth: int = 0
+    role: Role = "layer"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A line under a table: a plain fact, or a fault to look into."""
+
+    text: str
+    fault: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table with a title, its totals and what is to be said about it."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    totals: tuple[Row, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    subject: str = ""  # what all of the rows are about: the first column of csv and tsv
+
+    def column(self, key: str) -> int:
+        """Return the position of a column."""
+        return next(position for position, column in enumerate(self.columns) if column.key == key)
+
+    def for_people(self) -> Grid:
+        """Return the grid without the columns that tell people nothing."""
+        shown = [
+            position
+            for position, column in enumerate(self.columns)
+            if column.readers != "machines"
+            and not (column.hide_if_zero and all(row.cells[position] == 0 for row in (*self.rows, *self.totals)))
+        ]
+        return self._with_columns(shown)
+
+    def for_machines(self) -> Grid:
+        """Return the grid with every column that holds data, whatever the data: a fixed schema."""
+        return self._with_columns([i for i, column in enumerate(self.columns) if column.readers != "people"])
+
+    def _with_columns(self, positions: list[int]) -> Grid:
+        def picked(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+            return tuple(Row(tuple(row.cells[i] for i in positions), row.depth, row.role) for row in rows)
+
+        columns = tuple(self.columns[i] for i in positions)
+        return Grid(self.title, columns, picked(self.rows), picked(self.totals), self.remarks, self.subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How text is to look where it is going."""
+
+    width: int | None = None  # columns; None: as wide as it needs
+    color: bool = False
+
+
+class Result(Protocol):
+    """What a command hands to a renderer: a renderer picks the form that it prints."""
+
+    def grids(self) -> list[Grid]:
+        """Return the result as tables."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as the JSON format has it."""

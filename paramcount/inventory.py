@@ -1,0 +1,80 @@
+"""What a model holds, as plain values: the form that every kind of target is read into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One name of one parameter.
+
+    A tensor that has several names is listed under each of them; all but the first say in ``tied_to`` which name
+    counts, and add nothing to a total.
+    """
+
+    name: str  # dotted, as named_parameters() gives it
+    shape: tuple[int, ...] | None  # None: a lazy parameter, which has none yet
+    dtype: str  # "float32", without "torch."
+    numel: int | None  # elements; None: not known yet
+    nbytes: int | None  # what the elements take in storage
+    trainable: bool | None  # requires_grad; None: a checkpoint does not say
+    tied_to: str | None = None  # the first name of the same tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """One name of one buffer: state that is kept with the model, but is no parameter."""
+
+    name: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    numel: int | None
+    nbytes: int | None
+    tied_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module, or one more name of a module that is listed already."""
+
+    name: str  # dotted; "" is the model itself
+    type: str  # the class's name; "" where a file does not say
+    same_as: str | None = None  # the first name of the same module
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something a reader of the count should know, with its place and, where it is a fault, the cure."""
+
+    code: str  # stable, for scripts: "unregistered", "uninitialized", …
+    where: str  # the place in the model; "" is the model itself
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All of a model that counting needs."""
+
+    target: str  # as the user wrote it
+    source: str  # the kind of target: the name of a module under paramcount.sources
+    modules: tuple[Module, ...]  # in named_modules() order, the model itself first
+    params: tuple[Param, ...]  # in named_parameters(remove_duplicate=False) order
+    buffers: tuple[Buffer, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+_Tensor = TypeVar("_Tensor", Param, Buffer)
+
+
+def retie(tensors: Iterable[_Tensor]) -> tuple[_Tensor, ...]:
+    """Let the first remaining name of each tensor count, and tie its other names to that one."""
+    heirs: dict[str, str] = {}
+    retied = []
+    for tensor in tensors:
+        heir = heirs.setdefault(tensor.tied_to or tensor.name, tensor.name)
+        tied_to = None if heir == tensor.name else heir
+        retied.append(tensor if tied_to == tensor.tied_to else replace(tensor, tied_to=tied_to))
+    return tuple(retied)

@@ -1,0 +1,44 @@
+"""All that touches torch.nn.Module: building one without memory, and reading one into an Inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from paramcount.errors import ParamcountError
+from paramcount.inventory import Inventory
+from paramcount.modules.failure import build_error
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from paramcount.modules.build import Device
+
+
+def take_inventory(construct: Callable[[], nn.Module], *, target: str, source: str, device: Device) -> Inventory:
+    """Build a model without weights, and read it.
+
+    Raises:
+        ParamcountError: as ``construct`` raised it, or a BuildError for whatever else it raised.
+
+    """
+    from paramcount.modules.build import build
+    from paramcount.modules.read import read
+
+    with failures_of(target):
+        model, notes = build(construct, device=device)
+        inventory = read(model, target=target, source=source)
+    return replace(inventory, notes=(*notes, *inventory.notes))
+
+
+@contextmanager
+def failures_of(target: str) -> Iterator[None]:
+    """Turn whatever code that is not ours raises into a BuildError that names ``target``."""
+    try:
+        yield
+    except ParamcountError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise build_error(target, error) from error

@@ -1,0 +1,75 @@
+"""Turns an exception from a user's model, or from a library that builds one, into an error a user can act on."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import traceback
+from functools import cache
+from pathlib import Path
+
+from paramcount.errors import BuildError
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
+
+
+def build_error(target: str, error: BaseException) -> BuildError:
+    """Return the BuildError for what ``target``'s own code raised, with the traceback trimmed to the user's frames."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    details = "".join(traceback.format_list(frames)) + "".join(traceback.format_exception_only(error))
+    if isinstance(error, SystemExit):
+        return BuildError(
+            f"{target} called sys.exit({'' if error.code is None else repr(error.code)}) instead of giving a model",
+            hint='guard what is meant for running the file as a script with: if __name__ == "__main__":',
+            details=details if frames else "",
+        )
+    return BuildError(
+        f"{target} could not be built: {_said(error)}", hint=_hint(error), details=details if frames else ""
+    )
+
+
+def _said(error: BaseException) -> str:
+    """Return the exception's type and the first line of what it says."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # noqa: BLE001  # a user's exception may fail to describe itself
+        lines = []
+    return ": ".join([type(error).__name__, *lines[:1]])
+
+
+def _hint(error: BaseException) -> str | None:
+    text = _said(error)
+    if "torchvision::nms" in text or "undefined symbol" in text:
+        return (
+            f"torch {_version('torch')} and torchvision {_version('torchvision')} are builds that do not fit together; "
+            "install both anew, from one index: pip install --force-reinstall torch torchvision"
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"install what provides {error.name!r} for {sys.executable}, or run from the folder that holds it"
+    if isinstance(error, RecursionError):
+        return "a constructor calls itself without end"
+    return None
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _is_users(filename: str) -> bool:
+    return not filename.startswith("<") and not filename.startswith(_PACKAGE) and not is_installed(filename)
+
+
+def is_installed(filename: str) -> bool:
+    """Whether a file belongs to Python or to an installed distribution, rather than to the user's own code."""
+    return filename.startswith(_installed_folders()) or "site-packages" in Path(filename).parts
+
+
+@cache
+def _installed_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({f"{Path(paths[key]).resolve()}/" for key in ("stdlib", "platstdlib", "purelib", "platlib")})

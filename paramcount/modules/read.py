@@ -1,0 +1,201 @@
+"""Reads an nn.Module, as it stands, into an Inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from paramcount.inventory import Buffer, Inventory, Module, Note, Param
+from paramcount.modules.unregistered import find_unregistered
+from paramcount.units import exact, plural
+
+# Modules listed again under further names before it is enough: sharing within sharing doubles them at each level.
+_MOST_REPEATS = 20_000
+
+
+def read(model: nn.Module, *, target: str, source: str) -> Inventory:
+    """Return what ``model`` holds.
+
+    Which parameters count is what ``model.named_parameters()`` says, by PyTorch's own rule: each tensor once, under
+    its first name. Every other name of a tensor is listed too, tied to the first.
+    """
+    counted = list(model.named_parameters())
+    buffered = list(model.named_buffers())
+    first_names = {id(tensor): name for name, tensor in counted}
+    first_buffers = {id(tensor): name for name, tensor in buffered}
+
+    sightings = list(_walk(model))
+    params: dict[str, Param] = {}
+    buffers: dict[str, Buffer] = {}
+    for sighting in sightings:
+        prefix = f"{sighting.name}." if sighting.name else ""
+        # The registries themselves: unlike named_parameters() they have every name.
+        for key, param in sighting.module._parameters.items():  # noqa: SLF001
+            if param is not None and id(param) in first_names:
+                params[prefix + key] = _param(prefix + key, param, first_names[id(param)])
+        for key, buffer in sighting.module._buffers.items():  # noqa: SLF001
+            if buffer is not None and id(buffer) in first_buffers:
+                buffers[prefix + key] = _buffer(prefix + key, buffer, first_buffers[id(buffer)])
+    if not params.keys() >= set(first_names.values()):
+        # The model has a named_parameters() of its own, with names of its own: those are the names.
+        params = {name: _param(name, tensor, name) for name, tensor in counted}
+    if not buffers.keys() >= set(first_buffers.values()):
+        buffers = {name: _buffer(name, tensor, name) for name, tensor in buffered}
+
+    firsts = [(sighting.name, sighting.module) for sighting in sightings if sighting.same_as is None]
+    return Inventory(
+        target,
+        source,
+        modules=tuple(
+            Module(sighting.name, _type_name(sighting.module), sighting.same_as)
+            for sighting in sightings
+            if not sighting.beneath_repeat
+        ),
+        params=tuple(params.values()),
+        buffers=tuple(buffers.values()),
+        notes=(
+            *_uninitialized_notes(firsts),
+            *find_unregistered(firsts, first_names),
+            *_shared_storage_notes(counted),
+            *_pruned_notes(firsts),
+            *_repeat_notes(sightings),
+        ),
+    )
+
+
+class _Sighting(NamedTuple):
+    """A module under one of its names."""
+
+    name: str
+    module: nn.Module
+    same_as: str | None  # its first name, where this is another
+    beneath_repeat: bool  # whether it is only here because a module above it is seen again
+    above: _Sighting | None
+
+
+def _walk(model: nn.Module) -> Iterator[_Sighting]:
+    """Yield every module under every name, in the order of ``named_modules(remove_duplicate=False)``.
+
+    Unlike that, it ends where modules refer to each other in a circle, and needs no recursion.
+    """
+    first_names: dict[int, str] = {}
+    repeats = 0
+    waiting: list[tuple[str, nn.Module, _Sighting | None]] = [("", model, None)]
+    while waiting:
+        name, module, above = waiting.pop()
+        same_as = first_names.get(id(module))
+        sighting = _Sighting(name, module, same_as, above is not None and above.same_as is not None, above)
+        if same_as is None:
+            first_names[id(module)] = name
+        else:
+            repeats += 1
+            if repeats > _MOST_REPEATS:
+                continue
+        yield sighting
+        if same_as is not None and _is_in_circle(sighting):
+            continue
+        prefix = f"{name}." if name else ""
+        children = [(prefix + key, child, sighting) for key, child in module._modules.items() if child is not None]  # noqa: SLF001
+        waiting.extend(reversed(children))
+
+
+def _is_in_circle(sighting: _Sighting) -> bool:
+    above = sighting.above
+    while above is not None:
+        if above.module is sighting.module:
+            return True
+        above = above.above
+    return False
+
+
+def _type_name(module: nn.Module) -> str:
+    # A scripted module's own class says only that it is scripted.
+    original = getattr(module, "original_name", None) if isinstance(module, torch.jit.ScriptModule) else None
+    return original if isinstance(original, str) else type(module).__name__
+
+
+def _param(name: str, tensor: Tensor, first_name: str) -> Param:
+    tied_to = None if name == first_name else first_name
+    if is_lazy(tensor):
+        return Param(name, None, _dtype_name(tensor.dtype), None, None, tensor.requires_grad, tied_to)
+    numel = tensor.numel()
+    return Param(
+        name,
+        tuple(tensor.shape),
+        _dtype_name(tensor.dtype),
+        numel,
+        numel * tensor.element_size(),
+        tensor.requires_grad,
+        tied_to,
+    )
+
+
+def _buffer(name: str, tensor: Tensor, first_name: str) -> Buffer:
+    tied_to = None if name == first_name else first_name
+    if is_lazy(tensor):
+        return Buffer(name, None, _dtype_name(tensor.dtype), None, None, tied_to)
+    numel = tensor.numel()
+    return Buffer(name, tuple(tensor.shape), _dtype_name(tensor.dtype), numel, numel * tensor.element_size(), tied_to)
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _uninitialized_notes(modules: list[tuple[str, nn.Module]]) -> Iterator[Note]:
+    for name, module in modules:
+        lazy = [key for key, param in module._parameters.items() if param is not None and is_lazy(param)]  # noqa: SLF001
+        if lazy:
+            message = (
+                f"{_type_name(module)} has {plural(len(lazy), 'parameter')} without a shape before a first forward "
+                f"({', '.join(lazy)}): totals are lower bounds; give it its sizes, or run the model once"
+            )
+            yield Note("uninitialized", name, message)
+
+
+def _shared_storage_notes(counted: list[tuple[str, nn.Parameter]]) -> Iterator[Note]:
+    """Note parameters that are meant to be tied, but are two to PyTorch: ``nn.Parameter(other.weight)``."""
+    names: dict[tuple[int, int, int], str] = {}
+    for name, tensor in counted:
+        if is_lazy(tensor) or tensor.numel() == 0:
+            continue
+        try:
+            storage = tensor.untyped_storage()._cdata  # noqa: SLF001  # unlike data_ptr(), tells meta tensors apart
+            place = (int(storage), int(tensor.storage_offset()), tensor.numel())
+        except (RuntimeError, NotImplementedError):  # a tensor subclass without a storage of its own
+            continue
+        other = names.setdefault(place, name)
+        if other != name:
+            message = (
+                f"shares its memory with {other}, but is a parameter of its own: PyTorch counts both "
+                f"({exact(tensor.numel())} each); to tie them, assign the same nn.Parameter"
+            )
+            yield Note("shared-storage", name, message)
+
+
+def _pruned_notes(modules: list[tuple[str, nn.Module]]) -> Iterator[Note]:
+    """Note tensors under a mask of torch.nn.utils.prune: all their elements are parameters still."""
+    for name, module in modules:
+        for key, mask in module._buffers.items():  # noqa: SLF001
+            pruned = module._parameters.get(f"{key.removesuffix('_mask')}_orig") if key.endswith("_mask") else None  # noqa: SLF001
+            if mask is None or pruned is None:
+                continue
+            off = "some" if mask.is_meta else exact(int((mask == 0).sum()))
+            place = f"{name}.{key.removesuffix('_mask')}".removeprefix(".")
+            message = (
+                f"is pruned: {off} of its {plural(pruned.numel(), 'element')} are masked to 0, and all of them count"
+            )
+            yield Note("pruned", place, message)
+
+
+def _repeat_notes(sightings: list[_Sighting]) -> Iterator[Note]:
+    if sum(sighting.same_as is not None for sighting in sightings) == _MOST_REPEATS:
+        yield Note(
+            "repeats-cut",
+            "",
+            f"modules are shared so often that only the first {exact(_MOST_REPEATS)} repeats are listed",
+        )

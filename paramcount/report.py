@@ -1,0 +1,321 @@
+"""Counting: an Inventory becomes a Report, whose layers add up to its total."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from typing import Any
+
+from paramcount.errors import UsageError, closest, did_you_mean
+from paramcount.inventory import Buffer, Inventory, Module, Note, Param
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts that add up with ``+``; what follows from them is derived."""
+
+    trainable: int = 0  # elements that require a gradient
+    frozen: int = 0  # elements that do not
+    unknown: int = 0  # elements of a checkpoint, which does not say
+    nbytes: int = 0
+    uninitialized: int = 0  # parameters (not elements) that have no shape yet
+
+    @property
+    def total(self) -> int:
+        """Elements in all; a lower bound while ``uninitialized`` is not 0."""
+        return self.trainable + self.frozen + self.unknown
+
+    def __add__(self, other: Tally) -> Tally:
+        """Add count by count."""
+        return Tally(
+            self.trainable + other.trainable,
+            self.frozen + other.frozen,
+            self.unknown + other.unknown,
+            self.nbytes + other.nbytes,
+            self.uninitialized + other.uninitialized,
+        )
+
+    def __mul__(self, times: int) -> Tally:
+        """Return the tally of ``times`` modules like this one."""
+        return Tally(
+            self.trainable * times,
+            self.frozen * times,
+            self.unknown * times,
+            self.nbytes * times,
+            self.uninitialized * times,
+        )
+
+
+def tally(params: Iterable[Param]) -> Tally:
+    """Add up ``params``, each tensor once: a name that is tied to another adds nothing."""
+    trainable = frozen = unknown = nbytes = uninitialized = 0
+    for param in params:
+        if param.tied_to is not None:
+            continue
+        if param.numel is None:
+            uninitialized += 1
+            continue
+        nbytes += param.nbytes or 0
+        if param.trainable is None:
+            unknown += param.numel
+        elif param.trainable:
+            trainable += param.numel
+        else:
+            frozen += param.numel
+    return Tally(trainable, frozen, unknown, nbytes, uninitialized)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A module by its dotted name, with its own tensors, its children and the sum of all below it."""
+
+    name: str
+    type: str
+    depth: int  # 0 for the model itself
+    params: tuple[Param, ...] = field(repr=False)  # its own, not its children's
+    buffers: tuple[Buffer, ...] = field(repr=False)
+    children: tuple[Layer, ...] = field(repr=False)
+    tally: Tally  # of itself and all below
+    same_as: str | None = None  # where this is one more name of a module that is counted elsewhere
+
+    @property
+    def total(self) -> int:
+        """Elements of all parameters at and below this layer."""
+        return self.tally.total
+
+    @property
+    def trainable(self) -> int:
+        """Those of them that require a gradient."""
+        return self.tally.trainable
+
+    @property
+    def frozen(self) -> int:
+        """Those of them that do not."""
+        return self.tally.frozen
+
+    @property
+    def unknown(self) -> int:
+        """Those of them of which a checkpoint does not say."""
+        return self.tally.unknown
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the parameters at and below this layer take."""
+        return self.tally.nbytes
+
+    @property
+    def uninitialized(self) -> int:
+        """Number of parameters at and below this layer that have no shape yet."""
+        return self.tally.uninitialized
+
+    def walk(self) -> Iterator[Layer]:
+        """Yield this layer and all below it, parents first, in the order of ``named_modules()``."""
+        waiting = [self]
+        while waiting:  # not recursive: users nest deeper than Python's stack
+            layer = waiting.pop()
+            yield layer
+            waiting.extend(reversed(layer.children))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the layer as the JSON format has it."""
+        tally = self.tally
+        return {
+            "name": self.name,
+            "type": self.type,
+            "depth": self.depth,
+            "total": tally.total,
+            "trainable": tally.trainable,
+            "frozen": tally.frozen,
+            "unknown": tally.unknown,
+            "bytes": tally.nbytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BufferTally:
+    """Elements and bytes of buffers, each tensor once."""
+
+    total: int
+    nbytes: int
+
+
+def tally_buffers(buffers: Iterable[Buffer]) -> BufferTally:
+    """Add up ``buffers``, each tensor once; one that has no shape yet adds nothing."""
+    counted = [buffer for buffer in buffers if buffer.tied_to is None]
+    return BufferTally(sum(b.numel or 0 for b in counted), sum(b.nbytes or 0 for b in counted))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How many parameters a model has, which of them train, and where they sit.
+
+    ``total`` equals ``sum(p.numel() for p in model.parameters())``: each tensor counts once, however many names it
+    has, and ``total == trainable + frozen + unknown``. ``report["layer4"]`` is a layer by its dotted name.
+    """
+
+    target: str
+    source: str
+    root: Layer
+    params: tuple[Param, ...] = field(repr=False)  # every name, tied ones too
+    notes: tuple[Note, ...]
+    _by_name: dict[str, Layer] = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, inventory: Inventory) -> Report:
+        """Count an inventory."""
+        root = _layers(inventory)
+        by_name = {layer.name: layer for layer in root.walk()}
+        return cls(inventory.target, inventory.source, root, inventory.params, inventory.notes, by_name)
+
+    @property
+    def total(self) -> int:
+        """Elements over ``named_parameters()``; a lower bound while ``uninitialized`` is not 0."""
+        return self.root.tally.total
+
+    @property
+    def trainable(self) -> int:
+        """Elements of the parameters that require a gradient."""
+        return self.root.tally.trainable
+
+    @property
+    def frozen(self) -> int:
+        """Elements of the parameters that do not."""
+        return self.root.tally.frozen
+
+    @property
+    def unknown(self) -> int:
+        """Elements of the parameters of which a checkpoint does not say."""
+        return self.root.tally.unknown
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parameters, each tensor once."""
+        return self.root.tally.nbytes
+
+    @property
+    def uninitialized(self) -> int:
+        """Number of parameters that have no shape yet."""
+        return self.root.tally.uninitialized
+
+    @property
+    def buffers(self) -> BufferTally:
+        """Elements and bytes over ``named_buffers()``."""
+        return tally_buffers(buffer for layer in self.root.walk() for buffer in layer.buffers)
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        """Elements by dtype, most first."""
+        counts: dict[str, int] = {}
+        for param in self.params:
+            if param.tied_to is None and param.numel is not None:
+                counts[param.dtype] = counts.get(param.dtype, 0) + param.numel
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every module below the model itself, in ``named_modules()`` order."""
+        return tuple(layer for layer in self.root.walk() if layer.same_as is None and layer is not self.root)
+
+    @property
+    def ties(self) -> dict[str, tuple[str, ...]]:
+        """The further names of each parameter that has several, by the name that counts."""
+        ties: dict[str, list[str]] = {}
+        for param in self.params:
+            if param.tied_to is not None:
+                ties.setdefault(param.tied_to, []).append(param.name)
+        return {name: tuple(others) for name, others in ties.items()}
+
+    def __getitem__(self, name: str) -> Layer:
+        """Return a layer by its dotted name; ``""`` is the whole model."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            hint = did_you_mean(closest(name, self._by_name))
+            raise UsageError(f"{self.target} has no layer {name!r}", hint=hint) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as the JSON format has it."""
+        buffers = self.buffers
+        return {
+            "target": self.target,
+            "source": self.source,
+            "total": self.total,
+            "trainable": self.trainable,
+            "frozen": self.frozen,
+            "unknown": self.unknown,
+            "uninitialized": self.uninitialized,
+            "bytes": self.nbytes,
+            "buffers": {"total": buffers.total, "bytes": buffers.nbytes},
+            "dtypes": self.dtypes,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "params": [_param_dict(param) for param in self.params],
+            "notes": [{"code": note.code, "where": note.where, "message": note.message} for note in self.notes],
+        }
+
+
+def _param_dict(param: Param) -> dict[str, Any]:
+    return {
+        "name": param.name,
+        "shape": None if param.shape is None else list(param.shape),
+        "dtype": param.dtype,
+        "numel": param.numel,
+        "bytes": param.nbytes,
+        "trainable": param.trainable,
+        "tied_to": param.tied_to,
+    }
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A layer while its parts are gathered."""
+
+    module: Module
+    depth: int
+    params: list[Param] = field(default_factory=list)
+    buffers: list[Buffer] = field(default_factory=list)
+    children: list[Layer] = field(default_factory=list)
+
+
+def _layers(inventory: Inventory) -> Layer:
+    """Hang every tensor on its module, and add up from the leaves."""
+    drafts: dict[str, _Draft] = {}
+    parents: dict[str, _Draft] = {}
+
+    def owner(name: str) -> _Draft:
+        """Return the nearest listed module above ``name``: a module's second name lists no descendants."""
+        while name:
+            name = name.rpartition(".")[0]
+            if name in drafts:
+                break
+        return drafts[name]
+
+    drafts[""] = _Draft(inventory.modules[0], 0)
+    for module in inventory.modules[1:]:
+        parents[module.name] = parent = owner(module.name)
+        drafts[module.name] = _Draft(module, parent.depth + 1)
+    for param in inventory.params:
+        owner(param.name).params.append(param)
+    for buffer in inventory.buffers:
+        owner(buffer.name).buffers.append(buffer)
+
+    for module in reversed(inventory.modules[1:]):
+        parents[module.name].children.append(_finish(drafts[module.name]))
+    return _finish(drafts[""])
+
+
+def _finish(draft: _Draft) -> Layer:
+    children = tuple(reversed(draft.children))
+    whole = reduce(add, (child.tally for child in children), tally(draft.params))
+    module = draft.module
+    return Layer(
+        module.name,
+        module.type,
+        draft.depth,
+        tuple(draft.params),
+        tuple(draft.buffers),
+        children,
+        whole,
+        module.same_as,
+    )

@@ -1,0 +1,156 @@
+"""What of a model counts, and as what: freeze, unfreeze, include, exclude and only, by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import translate
+from typing import Literal
+
+from paramcount.errors import UnmatchedPattern, closest, did_you_mean
+from paramcount.inventory import Inventory, Note, Param, retie
+from paramcount.report import tally
+from paramcount.units import exact
+
+_MAY_REQUIRE_GRAD = ("float", "bfloat", "complex")  # PyTorch refuses requires_grad for every other dtype
+
+Only = Literal["trainable", "frozen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Patterns are ``fnmatch`` over dotted names; one that names a module covers all beneath it."""
+
+    freeze: tuple[str, ...] = ()
+    unfreeze: tuple[str, ...] = ()  # wins over freeze
+    include: tuple[str, ...] = ()  # empty: everything
+    exclude: tuple[str, ...] = ()  # wins over include
+    only: Only | None = None
+
+
+def apply(rules: Rules, inventory: Inventory) -> Inventory:
+    """Return what ``rules`` leave of ``inventory``.
+
+    A rule that matches one name of a tied tensor freezes or unfreezes the tensor, as ``requires_grad_()`` would. A
+    tensor is left out only where all its names are.
+
+    Raises:
+        UnmatchedPattern: a pattern matches no module, no parameter and, where it includes or excludes, no buffer.
+
+    """
+    inventory = _with_requires_grad(inventory, rules)
+    inventory = _restricted(inventory, rules.include, rules.exclude)
+    return _only(inventory, rules.only)
+
+
+class Matcher:
+    """The names that a set of patterns covers, by themselves or by a module above them."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        """Compile the patterns; no patterns cover nothing."""
+        self._pattern = re.compile("|".join(translate(pattern) for pattern in patterns)) if patterns else None
+        self._known: dict[str, bool] = {"": False}
+
+    def covers(self, name: str) -> bool:
+        """Whether a pattern matches ``name`` or a module that it is beneath."""
+        if self._pattern is None:
+            return False
+        above = []  # names between `name` and the nearest one whose answer is known
+        while name not in self._known:
+            above.append(name)
+            name = name.rpartition(".")[0]
+        covered = self._known[name]
+        for below in reversed(above):
+            covered = covered or self._pattern.match(below) is not None
+            self._known[below] = covered
+        return covered
+
+
+def demand_matches(patterns: Iterable[str], names: Iterable[str], *, option: str, target: str) -> None:
+    """Raise UnmatchedPattern for the first of ``patterns`` that covers none of ``names``."""
+    names = list(names)
+    for pattern in patterns:
+        matches = Matcher([pattern]).covers
+        if not any(matches(name) for name in names):
+            hint = did_you_mean(closest(pattern, names))
+            raise UnmatchedPattern(f"{option} {pattern!r} matches nothing in {target}", hint=hint)
+
+
+def _with_requires_grad(inventory: Inventory, rules: Rules) -> Inventory:
+    if not rules.freeze and not rules.unfreeze:
+        return inventory
+    names = [module.name for module in inventory.modules if module.name] + [param.name for param in inventory.params]
+    demand_matches(rules.freeze, names, option="freeze", target=inventory.target)
+    demand_matches(rules.unfreeze, names, option="unfreeze", target=inventory.target)
+    freeze, unfreeze = Matcher(rules.freeze), Matcher(rules.unfreeze)
+    frozen = {param.tied_to or param.name for param in inventory.params if freeze.covers(param.name)}
+    unfrozen = {
+        param.tied_to or param.name
+        for param in inventory.params
+        if unfreeze.covers(param.name) and param.dtype.startswith(_MAY_REQUIRE_GRAD)
+    }
+
+    def decided(param: Param) -> Param:
+        tensor = param.tied_to or param.name
+        trainable = True if tensor in unfrozen else False if tensor in frozen else param.trainable
+        return param if trainable is param.trainable else replace(param, trainable=trainable)
+
+    return replace(inventory, params=tuple(decided(param) for param in inventory.params))
+
+
+def _restricted(inventory: Inventory, include: Sequence[str], exclude: Sequence[str]) -> Inventory:
+    if not include and not exclude:
+        return inventory
+    names = [module.name for module in inventory.modules if module.name]
+    names += [param.name for param in inventory.params] + [buffer.name for buffer in inventory.buffers]
+    demand_matches(include, names, option="include", target=inventory.target)
+    demand_matches(exclude, names, option="exclude", target=inventory.target)
+    included, excluded = Matcher(include), Matcher(exclude)
+
+    def stays(name: str) -> bool:
+        return (not include or included.covers(name)) and not excluded.covers(name)
+
+    words = [
+        f"{option} {' '.join(patterns)}"
+        for option, patterns in (("include", include), ("exclude", exclude))
+        if patterns
+    ]
+    return _keep(
+        inventory,
+        params={param.name for param in inventory.params if stays(param.name)},
+        buffers={buffer.name for buffer in inventory.buffers if stays(buffer.name)},
+        modules={module.name for module in inventory.modules if stays(module.name)},
+        why=", ".join(words),
+    )
+
+
+def _only(inventory: Inventory, only: Only | None) -> Inventory:
+    if only is None:
+        return inventory
+    return _keep(
+        inventory,
+        params={param.name for param in inventory.params if param.trainable is (only == "trainable")},
+        buffers=set(),
+        modules=set(),
+        why=f"only {only}",
+    )
+
+
+def _keep(inventory: Inventory, *, params: set[str], buffers: set[str], modules: set[str], why: str) -> Inventory:
+    """Keep these names, and every module above one of them."""
+    kept = {""} | modules
+    for name in params | buffers | modules:
+        parent = name.rpartition(".")[0]
+        while parent not in kept:
+            kept.add(parent)
+            parent = parent.rpartition(".")[0]
+    remaining = replace(
+        inventory,
+        modules=tuple(module for module in inventory.modules if module.name in kept),
+        params=retie(param for param in inventory.params if param.name in params),
+        buffers=retie(buffer for buffer in inventory.buffers if buffer.name in buffers),
+    )
+    left_out = tally(inventory.params).total - tally(remaining.params).total
+    note = Note("filtered", "", f"{why}: {exact(left_out)} of the model's parameters are left out of this count")
+    return replace(remaining, notes=(*inventory.notes, note))

@@ -1,0 +1,77 @@
+"""The kinds of target: each module here is one, and its file name is the prefix that names it (``torchvision:…``)."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from paramcount.errors import UnknownTarget, closest, did_you_mean
+from paramcount.inventory import Inventory
+
+if TYPE_CHECKING:
+    from paramcount.modules.build import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to count, as the user asked for it."""
+
+    word: str  # "resnet50", "net.py:Net", …
+    args: Mapping[str, Any] = field(default_factory=dict)  # for the constructor, by keyword
+    weights: str | None = None  # published weights whose architecture variant is meant
+    device: Device = "auto"
+
+
+class Source(Protocol):
+    """One kind of target. A module under ``paramcount.sources`` is one if it has these."""
+
+    EXAMPLE: str  # one target of this kind, for help and errors
+    MEANING: str  # what such a target is, in a few words
+
+    def claims(self, word: str) -> bool:
+        """Whether ``word``, without a prefix, is of this kind. Reads no file's content and imports no torch."""
+
+    def names(self) -> Iterable[str]:
+        """Return targets that a misspelt word may have meant."""
+
+    def read(self, target: Target, name: str) -> Inventory:
+        """Return what the target holds; ``name`` is its word without the prefix.
+
+        Raises:
+            ParamcountError: the target does not exist, or no model came of it.
+
+        """
+
+
+def sources() -> dict[str, Source]:
+    """Return every source by its name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return {name: cast("Source", import_module(f"{__name__}.{name}")) for name in names}
+
+
+def resolve(word: str) -> tuple[Source, str]:
+    """Return the source that ``word`` belongs to, and the word without the prefix.
+
+    Raises:
+        UnknownTarget: no source claims the word.
+
+    """
+    known = sources()
+    prefix, colon, name = word.partition(":")
+    if colon and prefix in known:
+        return known[prefix], name
+    for source in known.values():
+        if source.claims(word):
+            return source, word
+    raise unknown(word, (name for source in known.values() for name in source.names()))
+
+
+def unknown(word: str, candidates: Iterable[str]) -> UnknownTarget:
+    """Return the error for a word that is no target, with the closest names and an example of each form."""
+    forms = "\n".join(f"  {source.EXAMPLE:<28}{source.MEANING}" for source in sources().values())
+    message = f"unknown target {word!r}" if word else "an empty word is no target"
+    hint = did_you_mean(closest(word, candidates)) or "give a target of one of the forms below"
+    return UnknownTarget(message, hint=hint, details=f"A target is one of\n{forms}")

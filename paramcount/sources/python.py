@@ -1,0 +1,185 @@
+"""A user's own model: a class, a factory or an instance of nn.Module in a file or an importable module."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from paramcount.errors import BuildError, UnknownTarget, UsageError, closest, did_you_mean
+from paramcount.inventory import Inventory
+from paramcount.modules import take_inventory
+from paramcount.modules.imports import Code, code_in_file, load, on_loan
+from paramcount.sources import Target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+EXAMPLE = "net.py:Net, package.module:Net"
+MEANING = "a class, factory or instance of your own; -a key=value gives arguments"
+
+_FILE = re.compile(r"(?P<place>.+\.py)(?::(?P<attr>[\w.]+))?", re.DOTALL)
+_MODULE = re.compile(r"(?P<place>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<attr>[\w.]+)")
+
+
+def claims(word: str) -> bool:
+    """Whether the word has the form of a Python file, or of an importable module and a name in it."""
+    return _FILE.fullmatch(word) is not None or _MODULE.fullmatch(word) is not None
+
+
+def names() -> Iterable[str]:
+    """Return the Python files in the current folder."""
+    return sorted(path.name for path in Path.cwd().glob("*.py"))
+
+
+def read(target: Target, name: str) -> Inventory:
+    """Import the module, build the model without weights, and read it."""
+    if target.weights is not None:
+        raise UsageError(
+            f"--weights is for torchvision's names, and {target.word} is not one", hint="use -a to pass arguments"
+        )
+    match = _FILE.fullmatch(name) or _MODULE.fullmatch(name)
+    if match is None:
+        raise UnknownTarget(f"{name!r} names no Python file, and no module:attribute", hint=f"for example: {EXAMPLE}")
+    code = (
+        code_in_file(match["place"], target.word)
+        if name.endswith(".py") or ".py:" in name
+        else Code(match["place"], None)
+    )
+
+    def construct() -> nn.Module:
+        with on_loan(code):
+            module = load(code, target.word)
+            found, label = _find(module, match["attr"], target)
+            return _instance(found, target.args, label)
+
+    return take_inventory(construct, target=target.word, source="python", device=target.device)
+
+
+def _find(module: ModuleType, attr: str | None, target: Target) -> tuple[Any, str]:
+    """Return what the target names, and how to call it in a message."""
+    place = target.word if attr is None else target.word.removesuffix(f":{attr}")
+    if attr is None:
+        attr = _only_candidate(module, target, place)
+    found: Any = module
+    for part in attr.split("."):
+        if not hasattr(found, part):
+            listed = _candidates(module) or {name for name in vars(module) if not name.startswith("_")}
+            hint = did_you_mean([f"{place}:{name}" for name in closest(attr, listed)])
+            if hint is None and listed:
+                hint = f"there is {', '.join(f'{place}:{name}' for name in sorted(listed)[:5])}"
+            raise UnknownTarget(f"{place} has no {attr!r}", hint=hint)
+        found = getattr(found, part)
+    return found, f"{place}:{attr}"
+
+
+def _only_candidate(module: ModuleType, target: Target, place: str) -> str:
+    """Return the one thing in a file that can be the model: an instance, else what can be built as things stand."""
+    candidates = _candidates(module)
+    if not candidates:
+        hint = "define a class that inherits from torch.nn.Module, or name a factory: net.py:build"
+        raise BuildError(f"{place} holds no model", hint=hint)
+    for pick in (_is_instance, lambda thing: not _mismatches(thing, target.args), lambda _: True):
+        picked = [name for name, thing in candidates.items() if pick(thing)]
+        if len(picked) == 1:
+            return picked[0]
+        if picked:
+            listed = ", ".join(f"{place}:{name}" for name in picked)
+            raise UsageError(f"{place} holds {len(picked)} models", hint=f"name one: {listed}")
+    raise AssertionError  # the last pick takes all
+
+
+def _candidates(module: ModuleType) -> dict[str, Any]:
+    """Return what in a module is an nn.Module: instances, classes, and functions that say they return one."""
+    from torch import nn
+
+    def is_candidate(thing: Any) -> bool:
+        if isinstance(thing, nn.Module):
+            return True
+        if getattr(thing, "__module__", None) != module.__name__:
+            return False
+        if inspect.isclass(thing):
+            return issubclass(thing, nn.Module)
+        return inspect.isfunction(thing) and _returns_module(thing)
+
+    return {name: thing for name, thing in vars(module).items() if not name.startswith("_") and is_candidate(thing)}
+
+
+def _returns_module(function: Callable[..., Any]) -> bool:
+    from torch import nn
+
+    try:
+        returned = get_type_hints(function).get("return")
+    except Exception:  # noqa: BLE001  # annotations may name anything
+        return False
+    return inspect.isclass(returned) and issubclass(returned, nn.Module)
+
+
+def _is_instance(thing: Any) -> bool:
+    from torch import nn
+
+    return isinstance(thing, nn.Module)
+
+
+def _instance(found: Any, args: Mapping[str, Any], label: str) -> nn.Module:
+    """Return the model: ``found`` itself, or what it makes of ``args``."""
+    from torch import nn
+
+    if isinstance(found, nn.Module):
+        if args:
+            raise BuildError(
+                f"{label} is a model already, and takes no arguments",
+                hint=f"name its class instead: {type(found).__name__}",
+            )
+        return found
+    if not callable(found):
+        raise BuildError(
+            f"{label} is of type {type(found).__name__}, not a model",
+            hint="name a class, a factory or an instance of torch.nn.Module",
+        )
+    problems = _mismatches(found, args)
+    if problems:
+        raise BuildError(f"{label} {problems[0]}", hint=problems[1])
+    model = found(**args)
+    if not isinstance(model, nn.Module):
+        kind = (
+            "is a class, but not one of torch.nn.Module"
+            if inspect.isclass(found)
+            else f"returned {_article(type(model).__name__)}, not a model"
+        )
+        raise BuildError(f"{label} {kind}", hint="name a class, a factory or an instance of torch.nn.Module")
+    return model
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _mismatches(function: Callable[..., Any], args: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return what is wrong with calling ``function`` with ``args``, and the cure; None where nothing is."""
+    if _is_instance(function):
+        return None if not args else ("takes no arguments", "")
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # written in C, or with a signature of its own making
+        return None
+    keywords = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for key in args:
+            if key not in keywords:
+                hint = did_you_mean(closest(key, keywords)) or (
+                    f"it takes {', '.join(keywords)}" if keywords else "it takes none"
+                )
+                return f"takes no argument {key!r}", hint
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic and p.name not in args]
+    if needed:
+        example = " ".join(f"-a {name}=…" for name in needed)
+        return (
+            f"needs {'an argument' if len(needed) == 1 else 'arguments'}: {', '.join(needed)}",
+            f"give {'it' if len(needed) == 1 else 'them'} with {example}",
+        )
+    return None
