@@ -15,7 +15,16 @@ from typer.core import TyperGroup
 from paramcount import __version__
 from paramcount.commands.count import FORMAT_VERSION, count
 from paramcount.commands.session import Color, Session
-from paramcount.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, ParamcountError, UsageError, gravest
+from paramcount.errors import (
+    EXIT_BUG,
+    EXIT_CLOSED_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    ParamcountError,
+    UsageError,
+    gravest,
+)
 
 _GLOBAL_FLAGS = {"-q", "--quiet", "-v", "--verbose", "--no-cache"}
 
@@ -56,7 +65,6 @@ def _in_full(args: Sequence[str], commands: Sequence[str] | Any) -> list[str]:
 app = typer.Typer(
     cls=_Commands,
     name="paramcount",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -89,15 +97,15 @@ def _global(
     session.color, session.quiet, session.verbose = color, quiet, verbose
 
 
-app.command(no_args_is_help=True)(count)
+app.command()(count)
 
 
 def main(args: Sequence[str]) -> int:
     """Run one command, and return the exit code."""
     session = Session()
     try:
-        code = app(list(args), prog_name="paramcount", standalone_mode=False, obj=session)
-        return gravest([code or EXIT_OK, *session.exit_codes])
+        code = app(list(args) or ["--help"], prog_name="paramcount", standalone_mode=False, obj=session)
+        return gravest([code or EXIT_OK, *session.exit_codes]) if args else EXIT_USAGE
     except ParamcountError as error:
         session.error(error)
         _json_error(args, error)
@@ -109,6 +117,8 @@ def main(args: Sequence[str]) -> int:
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
+    except SystemExit as leaving:  # Typer's own end where nobody reads its help any more; ours says which it is
+        return EXIT_CLOSED_PIPE if isinstance(leaving.__context__, BrokenPipeError) else int(leaving.code or EXIT_OK)
     except Exception as error:  # noqa: BLE001  # a bug of ours
         session.bug(error)
         bug = ParamcountError(f"{type(error).__name__}: {error}")
@@ -134,7 +144,10 @@ def _json_error(args: Sequence[str], error: ParamcountError) -> None:
 def run() -> NoReturn:
     """Run the program."""
     code = main(sys.argv[1:])
-    with suppress(OSError, ValueError):
+    try:
         sys.stdout.flush()
+    except BrokenPipeError:
+        code = EXIT_CLOSED_PIPE
+    with suppress(OSError):
         os.dup2(2, 1)  # what a user's code prints at exit is no result either
     sys.exit(code)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 import sysconfig
 import traceback
 from functools import cache
 from pathlib import Path
 
-from paramcount.errors import BuildError
+from paramcount.errors import BuildError, closest, did_you_mean
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
@@ -23,9 +25,9 @@ def build_error(target: str, error: BaseException) -> BuildError:
             hint='guard what is meant for running the file as a script with: if __name__ == "__main__":',
             details=details if frames else "",
         )
-    return BuildError(
-        f"{target} could not be built: {_said(error)}", hint=_hint(error), details=details if frames else ""
-    )
+    shows_a_place = bool(frames) or isinstance(error, SyntaxError)
+    message = f"{target} could not be built: {_said(error)}"
+    return BuildError(message, hint=_hint(error), details=details if shows_a_place else "")
 
 
 def _said(error: BaseException) -> str:
@@ -48,7 +50,37 @@ def _hint(error: BaseException) -> str | None:
         return f"install what provides {error.name!r} for {sys.executable}, or run from the folder that holds it"
     if isinstance(error, RecursionError):
         return "a constructor calls itself without end"
+    if isinstance(error, TypeError):
+        return _signature_hint(error)
     return None
+
+
+_UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
+
+
+def _signature_hint(error: TypeError) -> str | None:
+    """Return the signature of what was called with a keyword that it does not take, looked up where it was called."""
+    match = _UNEXPECTED.search(str(error))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    function = frames[-1].f_globals.get(match[1]) if match and frames else None
+    if match is None or not callable(function):
+        return None
+    try:
+        return argument_hint(match[2], match[1], inspect.signature(function))
+    except ValueError:  # written in C
+        return None
+
+
+def argument_hint(wrong: str, function: str, signature: inspect.Signature) -> str:
+    """Return what to write instead of an argument that a function does not take."""
+    closest_one = did_you_mean([f"-a {name}=…" for name in closest(wrong, signature.parameters, most=1)])
+    return "; ".join(filter(None, [closest_one, f"its signature is {shown(function, signature)}"]))
+
+
+def shown(function: str, signature: inspect.Signature) -> str:
+    """Return a signature without annotations, which may be longer than all the rest."""
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    return f"{function}{signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)}"
 
 
 def _version(distribution: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from paramcount.errors import BuildError, UnknownTarget, UsageError, closest, did_you_mean
 from paramcount.inventory import Inventory
 from paramcount.modules import take_inventory
+from paramcount.modules.failure import argument_hint, shown
 from paramcount.modules.imports import Code, code_in_file, load, on_loan
 from paramcount.sources import Target
 
@@ -145,10 +146,11 @@ def _instance(found: Any, args: Mapping[str, Any], label: str) -> nn.Module:
         raise BuildError(f"{label} {problems[0]}", hint=problems[1])
     model = found(**args)
     if not isinstance(model, nn.Module):
+        returned = "None" if model is None else _article(type(model).__name__)
         kind = (
             "is a class, but not one of torch.nn.Module"
             if inspect.isclass(found)
-            else f"returned {_article(type(model).__name__)}, not a model"
+            else f"returned {returned}, not a model"
         )
         raise BuildError(f"{label} {kind}", hint="name a class, a factory or an instance of torch.nn.Module")
     return model
@@ -161,25 +163,22 @@ def _article(noun: str) -> str:
 def _mismatches(function: Callable[..., Any], args: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return what is wrong with calling ``function`` with ``args``, and the cure; None where nothing is."""
     if _is_instance(function):
-        return None if not args else ("takes no arguments", "")
+        return ("takes no arguments", "") if args else None
     try:
-        parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # written in C, or with a signature of its own making
         return None
-    keywords = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    name = getattr(function, "__name__", "it")
+    parameters = signature.parameters.values()
+    keywords = [p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for key in args:
             if key not in keywords:
-                hint = did_you_mean(closest(key, keywords)) or (
-                    f"it takes {', '.join(keywords)}" if keywords else "it takes none"
-                )
-                return f"takes no argument {key!r}", hint
-    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+                return f"takes no argument {key!r}", argument_hint(key, name, signature)
+    variadic = {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic and p.name not in args]
     if needed:
-        example = " ".join(f"-a {name}=…" for name in needed)
-        return (
-            f"needs {'an argument' if len(needed) == 1 else 'arguments'}: {', '.join(needed)}",
-            f"give {'it' if len(needed) == 1 else 'them'} with {example}",
-        )
+        what = "an argument" if len(needed) == 1 else "arguments"
+        given = " ".join(f"-a {missing}=…" for missing in needed)
+        return f"needs {what}: {', '.join(needed)}", f"add {given}; its signature is {shown(name, signature)}"
     return None

@@ -1,0 +1,86 @@
+"""Times whole processes in turn, and prints how long each takes against bare imports.
+
+Every round runs each command once, so that a machine whose speed drifts is as unfair to one as to another; the table
+has the medians of the rounds. torchinfo and fvcore take part where they are installed (``pip install '.[bench]'``). Run it
+from the top of the repository: ``python tests/benchmarks/compare.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from importlib.util import find_spec
+
+from rich.console import Console
+from rich.table import Table
+
+IMPORTS = "import torch, torchvision"
+SCRIPT = "{imports}; m = torchvision.models.{name}(); print(sum(p.numel() for p in m.parameters()))"
+TORCHINFO = "{imports}, torchinfo; torchinfo.summary(torchvision.models.{name}())"
+FVCORE = "{imports}; from fvcore.nn import parameter_count_table as table; print(table(torchvision.models.{name}()))"
+USERS_FILE = "tests/models/tutorial_cnn.py:Net"
+
+
+def commands(names: list[str]) -> dict[str, list[str]]:
+    """Return what is timed, by label; the first is what all else is set against."""
+    python = [sys.executable, "-c"]
+    program = [sys.executable, "-m", "paramcount"]
+    timed = {
+        IMPORTS: [*python, IMPORTS],
+        "import torch": [*python, "import torch"],
+        "paramcount --help": [*program, "--help"],
+        f"paramcount {USERS_FILE}": [*program, USERS_FILE],
+    }
+    for name in names:
+        timed[f"paramcount {name}"] = [*program, name]
+        timed[f"plain script, {name}"] = [*python, SCRIPT.format(imports=IMPORTS, name=name)]
+        for library, code in (("torchinfo", TORCHINFO), ("fvcore", FVCORE)):
+            if find_spec(library):
+                timed[f"{library}, {name}"] = [*python, code.format(imports=IMPORTS, name=name)]
+    return timed
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Return the seconds that a process took, and its peak memory in MiB."""
+    started = time.perf_counter()
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # a device, not a path
+        child = os.posix_spawn(
+            command[0],
+            command,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, nowhere.fileno(), 1), (os.POSIX_SPAWN_DUP2, nowhere.fileno(), 2)],
+        )
+        _, status, usage = os.wait4(child, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed with status {status}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=["resnet50", "vit_h_14"], help="torchvision names")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    timed = commands(options.names)
+    runs: dict[str, list[tuple[float, float]]] = {label: [] for label in timed}
+    for _ in range(options.rounds):
+        for label, command in timed.items():
+            runs[label].append(run(command))
+    table = Table("whole process", title=f"medians of {options.rounds} rounds")
+    for title in ("seconds", "× imports", "peak MiB", "MiB over imports"):
+        table.add_column(title, justify="right")
+    medians = {label: [statistics.median(column) for column in zip(*of, strict=True)] for label, of in runs.items()}
+    base_seconds, base_peak = medians[IMPORTS]
+    for label, (seconds, peak) in medians.items():
+        table.add_row(
+            label, f"{seconds:.2f}", f"{seconds / base_seconds:.2f}", f"{peak:,.0f}", f"{peak - base_peak:+,.0f}"
+        )
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""``paramcount count`` as its users meet it: results on stdout, all else on stderr, and the exit code to the letter."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import paramcount
+from paramcount.commands import count as command
+from paramcount.sources import python as python_source
+from tests.conftest import MODELS, Run
+
+CNN = f"{MODELS / 'tutorial_cnn.py'}:Net"
+LAZY = f"{MODELS / 'lazy.py'}:Net"
+FROZEN = f"{MODELS / 'frozen_backbone.py'}:Net"
+
+
+def test_count_may_be_left_out(run: Run) -> None:
+    assert run("count", CNN) == run(CNN)
+    assert run("--depth", "1", CNN).out == run("count", CNN, "--depth", "1").out
+
+
+def test_the_table_shows_every_layer_and_the_total(run: Run) -> None:
+    outcome = run(CNN)
+    assert outcome.code == 0
+    assert outcome.err == ""
+    for number in ("448", "4,640", "81,930", "87,018"):
+        assert number in outcome.out
+
+
+def test_global_options_may_stand_anywhere(run: Run) -> None:
+    colored = run("--color", "always", CNN).out
+    assert "\x1b[" in colored
+    assert run(CNN, "--color=always").out == run("count", CNN, "-q", "--color", "always").out == colored
+
+
+@pytest.mark.parametrize("value", ["total", "trainable", "frozen", "unknown", "bytes", "buffers"])
+def test_value_prints_one_bare_integer_a_target(run: Run, value: str) -> None:
+    expected = [
+        {"total": 87018, "trainable": 87018, "frozen": 0, "unknown": 0, "bytes": 348072, "buffers": 0}[value],
+        {"total": 62, "trainable": 12, "frozen": 50, "unknown": 0, "bytes": 248, "buffers": 11}[value],
+    ]
+    assert run(CNN, FROZEN, "--value", value).out == "".join(f"{number}\n" for number in expected)
+
+
+def test_a_number_that_is_not_known_is_an_error_and_not_a_lower_bound(run: Run) -> None:
+    outcome = run(LAZY, CNN, "--value", "total")
+    assert (outcome.code, outcome.out) == (3, "\n87018\n")  # each target keeps its line
+    assert "2 of its parameters have no shape yet" in outcome.err
+    assert "at least 24" in outcome.err
+
+
+def test_lower_bounds_are_shown_as_such(run: Run) -> None:
+    assert "≥ 24" in run(LAZY).out
+    report = run(LAZY, "-f", "json").json["reports"][0]
+    assert (report["total"], report["uninitialized"]) == (24, 2)
+    bias = report["params"][-1]
+    assert (bias["name"], bias["shape"], bias["numel"], bias["bytes"]) == ("lazy.bias", None, None, None)
+
+
+def test_rules_reach_the_count(run: Run) -> None:
+    assert run(CNN, "--freeze", "*", "--unfreeze", "fc", "--value", "trainable").out == "81930\n"
+    assert run(CNN, "--include", "conv*", "--exclude", "*.bias", "--value", "total").out == "5040\n"
+    assert run(FROZEN, "--only", "frozen", "--value", "total").out == "50\n"
+
+
+def test_arguments_are_typed_as_yaml(run: Run, folder: Path) -> None:
+    Path("net.py").write_text(
+        "from torch import nn\ndef build(**args):\n    print(repr(args))\n    return nn.Identity()\n"
+    )
+    given = {
+        "i=3": ("i", 3),
+        "f=1e-3": ("f", 0.001),
+        "b=true": ("b", True),
+        "s=relu": ("s", "relu"),
+        "yes=yes": ("yes", "yes"),
+        "l=[1, 2]": ("l", [1, 2]),
+        "m={a: 1}": ("m", {"a": 1}),
+        "n=null": ("n", None),
+        "empty=": ("empty", None),
+        "eq=a=b": ("eq", "a=b"),
+        "t=1:30": ("t", "1:30"),
+        "q='3'": ("q", "3"),
+    }
+    outcome = run("net.py:build", *[word for pair in given for word in ("-a", pair)])
+    assert outcome.err.splitlines()[0] == repr(dict(given.values()))
+
+
+def test_what_a_users_file_prints_goes_to_stderr_however_it_is_printed(run: Run, folder: Path) -> None:
+    Path("net.py").write_text(
+        "import os, subprocess, sys\n"
+        "print('by print')\n"
+        "os.write(1, b'by the system\\n')\n"
+        "subprocess.run(['echo', 'by a child'])\n"
+        "sys.__stdout__.write('past sys.stdout\\n'); sys.__stdout__.flush()\n"
+        "from torch import nn\n"
+        "def build(): return nn.Linear(1, 1)\n"
+    )
+    outcome = run("net.py:build", "--value", "total")
+    assert outcome.out == "2\n"
+    for said in ("by print", "by the system", "by a child", "past sys.stdout"):
+        assert said in outcome.err
+
+
+def test_several_targets_are_compared_after_their_tables(run: Run) -> None:
+    out = run(CNN, FROZEN).out
+    assert out.count("Total") == 2
+    comparison = out[out.index("2 targets") :]
+    assert "87,018" in comparison
+    assert "62" in comparison
+    assert run(CNN, FROZEN, "--depth", "0").out.count("Total") == 0  # only the comparison
+
+
+def test_a_target_that_fails_does_not_stop_the_others(run: Run) -> None:
+    outcome = run("resnet5O", CNN, "-f", "json")
+    assert outcome.code == 2
+    document = outcome.json
+    assert [report["total"] for report in document["reports"]] == [87018]
+    (error,) = document["errors"]
+    assert (error["target"], error["code"]) == ("resnet5O", "unknown-target")
+    assert error["hint"].startswith("did you mean resnet50")
+    assert "unknown target 'resnet5O'" in outcome.err
+
+
+def test_of_several_failures_the_gravest_code_counts(run: Run, folder: Path) -> None:
+    Path("bad.py").write_text("raise ValueError('no')\n")
+    assert run("bad.py:Net").code == 3
+    assert run("bad.py:Net", "nowhere.py:Net", CNN).code == 2
+
+
+def test_json_is_one_document_with_the_reports_of_the_python_api(run: Run) -> None:
+    document = run(CNN, FROZEN, "-f", "json").json
+    assert list(document) == ["format_version", "paramcount_version", "reports", "errors"]
+    assert document["format_version"] == "1.0"
+    assert document["paramcount_version"] == paramcount.__version__
+    assert document["reports"] == [paramcount.count(CNN).to_dict(), paramcount.count(FROZEN).to_dict()]
+    assert document["errors"] == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["resnet5O"],
+        [CNN, "--depth", "x"],
+        [CNN, "--no-such-option"],
+        [CNN, "-a", "novalue"],
+        [],
+        [CNN, "--sort", "weight"],
+        [CNN, "--freeze", "nothing"],
+        [LAZY, "--weights", "DEFAULT"],
+    ],
+    ids=str,
+)
+def test_a_usage_error_exits_2_and_json_is_a_document_all_the_same(run: Run, args: list[str]) -> None:
+    outcome = run("count", *args, "--format", "json")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: ")
+    (error,) = outcome.json["errors"]
+    assert set(error) == {"target", "code", "message", "hint"}
+    assert outcome.json["reports"] == []
+
+
+def test_a_bad_option_is_named_with_the_closest(run: Run) -> None:
+    outcome = run(CNN, "--dpeth", "2")
+    assert outcome.code == 2
+    assert "--dpeth" in outcome.err
+    assert "--depth" in outcome.err
+    assert outcome.out == ""
+
+
+def test_nothing_to_count_is_a_usage_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("count").code == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n  \n"))
+    outcome = run("-")
+    assert outcome.code == 2
+    assert "no target given" in outcome.err
+
+
+def test_a_dash_reads_targets_from_stdin(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{CNN}\n\n  {FROZEN}  \n"))
+    assert run("-", "--value", "total").out == "87018\n62\n"
+
+
+def test_a_word_that_is_neither_command_nor_target_names_the_closest_of_both(run: Run) -> None:
+    outcome = run("coumt")
+    assert outcome.code == 2
+    assert "did you mean the command count" in outcome.err
+
+
+def test_a_users_traceback_is_trimmed_unless_verbose(run: Run, folder: Path) -> None:
+    Path("net.py").write_text("def build():\n    raise ValueError('too wide')\n")
+    outcome = run("net.py:build")
+    assert outcome.code == 3
+    assert "net.py:build could not be built: ValueError: too wide" in outcome.err
+    assert "line 2, in build" in outcome.err
+    assert "paramcount/modules" not in outcome.err
+    assert "paramcount/modules" in run("net.py:build", "-v").err
+
+
+def test_a_bug_of_our_own_costs_one_target_and_exits_70(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = python_source.read
+
+    def broken(target: object, name: str) -> object:
+        if "lazy" in name:
+            raise ZeroDivisionError("oh no")
+        return real(target, name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(python_source, "read", broken)
+    outcome = run(LAZY, CNN, "-f", "json")
+    assert outcome.code == 70
+    assert "bug in paramcount" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert [report["total"] for report in outcome.json["reports"]] == [87018]
+    assert outcome.json["errors"][0]["code"] == "internal-error"
+    assert "Traceback" in run(LAZY, "-v").err
+
+
+def test_an_interrupt_exits_130_and_keeps_what_is_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(word: str, **_keywords: object) -> paramcount.Report:
+        if word == "second":
+            raise KeyboardInterrupt
+        return paramcount.Report.of(python_source_inventory())
+
+    def python_source_inventory() -> paramcount.inventory.Inventory:
+        from paramcount.modules.read import read
+
+        return read(nn.Linear(1, 1), target="first", source="module")
+
+    monkeypatch.setattr(command.paramcount, "count", interrupted)
+    outcome = run("first", "second", "third", "-f", "json")
+    assert outcome.code == 130
+    assert [report["target"] for report in outcome.json["reports"]] == ["first"]
+    assert [error["code"] for error in outcome.json["errors"]] == ["interrupted"]
+
+
+def test_a_result_goes_whole_into_a_file_and_nothing_to_stdout(run: Run, folder: Path) -> None:
+    outcome = run(CNN, "-f", "json", "-o", "report.json")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert json.loads(Path("report.json").read_text())["reports"][0]["total"] == 87018
+    assert [path.name for path in folder.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("r.json", "{"), ("r.csv", "target,"), ("r.tsv", "target\t"), ("r.md", "###"), ("r.txt", "/")]
+)
+def test_the_files_ending_chooses_the_format(run: Run, folder: Path, name: str, first: str) -> None:
+    run(CNN, "-o", name)
+    assert Path(name).read_text().startswith(first)
+
+
+def test_a_file_keeps_its_permissions_and_a_link_stays_a_link(run: Run, folder: Path) -> None:
+    Path("real.csv").write_text("old")
+    Path("real.csv").chmod(0o640)
+    Path("link.csv").symlink_to("real.csv")
+    assert run(CNN, "-o", "link.csv").code == 0
+    assert Path("link.csv").is_symlink()
+    assert stat.S_IMODE(Path("real.csv").stat().st_mode) == 0o640
+    assert Path("real.csv").read_text().startswith("target,")
+
+
+def test_a_file_that_cannot_be_written_is_an_error_before_the_work_starts(run: Run, folder: Path) -> None:
+    Path("net.py").write_text("print('built')\n")
+    outcome = run("net.py:Net", "-o", "no/such/folder/report.json")
+    assert outcome.code == 2
+    assert "cannot write to no/such/folder/report.json" in outcome.err
+    assert "built" not in outcome.err
+    assert run("net.py:Net", "-o", ".").code == 2
+
+
+def test_a_failure_leaves_the_old_file_alone(run: Run, folder: Path) -> None:
+    Path("report.csv").write_text("old")
+    assert run("nowhere.py:Net", "-o", "report.csv").code == 2
+    assert Path("report.csv").read_text() == "old"
+    assert [path.name for path in folder.iterdir()] == ["report.csv"]
+
+
+def test_value_and_format_contradict_each_other(run: Run) -> None:
+    assert run(CNN, "--value", "total", "-f", "json").code == 2
+
+
+def test_device_meta_never_falls_back_to_real_memory(run: Run, folder: Path) -> None:
+    Path("net.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "def build():\n"
+        "    width = int(torch.ones(1_000_000).sum().item()) // 100_000\n"
+        "    return nn.Linear(width, 1)\n"
+    )
+    assert run("net.py:build", "--device", "cpu", "--value", "total").out == "11\n"
+    fallen_back = run("net.py:build", "-f", "json").json["reports"][0]
+    assert (fallen_back["total"], [note["code"] for note in fallen_back["notes"]]) == (11, ["real-memory"])
+    assert run("net.py:build", "--device", "meta").code == 3

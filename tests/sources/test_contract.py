@@ -1,0 +1,76 @@
+"""What every source on disk promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from paramcount.errors import UnknownTarget
+from paramcount.inventory import Inventory
+from paramcount.sources import Source, Target, resolve, sources
+from tests.conftest import MODELS
+
+# One target of each source that can be counted here and now. A new source is to be added.
+READABLE = {
+    "python": f"{MODELS / 'tutorial_cnn.py'}:Net",
+    "torchvision": "squeezenet1_1",
+}
+
+
+def test_every_source_on_disk_is_tested() -> None:
+    assert set(sources()) == set(READABLE)
+
+
+@pytest.fixture(params=sorted(READABLE))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def source(name: str) -> Source:
+    return sources()[name]
+
+
+def test_a_source_has_an_example_that_it_claims(source: Source) -> None:
+    for example in source.EXAMPLE.split(", "):
+        assert source.claims(example)
+    assert source.MEANING
+
+
+def test_a_source_claims_no_nonsense(source: Source) -> None:
+    for word in ("", " ", "no such thing", "?", "resnet5O", "a/b", "-"):
+        assert not source.claims(word)
+
+
+def test_a_word_and_its_prefixed_form_are_the_same_target(name: str) -> None:
+    word = READABLE[name]
+    assert resolve(word) == (sources()[name], word)
+    assert resolve(f"{name}:{word}") == (sources()[name], word)
+
+
+def test_an_inventory_is_complete_and_consistent(name: str, source: Source) -> None:
+    word = READABLE[name]
+    inventory = source.read(Target(word), word)
+    assert isinstance(inventory, Inventory)
+    assert (inventory.target, inventory.source) == (word, name)
+    assert inventory.modules[0].name == ""
+    names = [param.name for param in inventory.params]
+    modules = {module.name for module in inventory.modules}
+    assert len(set(names)) == len(names)
+    assert len(modules) == len(inventory.modules)
+    assert all(param.name.rpartition(".")[0] in modules for param in inventory.params if param.tied_to is None)
+    assert all(param.tied_to in names for param in inventory.params if param.tied_to is not None)
+
+
+def test_an_unknown_name_under_a_prefix_is_an_unknown_target(name: str, source: Source) -> None:
+    with pytest.raises(UnknownTarget):
+        source.read(Target(f"{name}:nothing_of_the_kind"), "nothing_of_the_kind")
+
+
+def test_a_word_that_no_source_claims_gets_the_closest_names_and_every_form() -> None:
+    with pytest.raises(UnknownTarget) as caught:
+        resolve("resnet5O")
+    assert caught.value.exit_code == 2
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("did you mean resnet50")
+    for source in sources().values():
+        assert source.EXAMPLE in caught.value.details

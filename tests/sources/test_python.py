@@ -1,0 +1,291 @@
+"""A user's own code: however it is laid out and whatever it does, it is counted, or told clearly why not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import torch
+
+import paramcount
+from paramcount.errors import BuildError, ParamcountError, UnknownTarget, UsageError
+
+NET = """
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self, width: int = 4) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, width)
+"""
+
+
+def write(path: str, text: str = NET) -> Path:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(dedent(text), encoding="utf-8")
+    return file
+
+
+def failure(target: str, **keywords: object) -> ParamcountError:
+    with pytest.raises(ParamcountError) as caught:
+        paramcount.count(target, **keywords)  # type: ignore[arg-type]
+    return caught.value
+
+
+def test_a_class_a_factory_and_an_instance_are_models(folder: Path) -> None:
+    write("net.py", NET + "\n    model = Net(5)\n    def build(width): return Net(width)\n")
+    assert paramcount.count("net.py:Net").total == 16
+    assert paramcount.count("net.py:Net", args={"width": 7}).total == 28
+    assert paramcount.count("net.py:build", args={"width": 2}).total == 8
+    assert paramcount.count("net.py:model").total == 20
+
+
+def test_a_dotted_attribute_is_looked_up_part_by_part(folder: Path) -> None:
+    write("net.py", NET + "\n    class Zoo:\n        small = Net\n")
+    assert paramcount.count("net.py:Zoo.small").total == 16
+
+
+def test_a_file_with_one_candidate_needs_no_name(folder: Path) -> None:
+    write("net.py", "from torch.nn import Linear, Module\n" + dedent(NET))
+    assert paramcount.count("net.py").total == 16
+
+
+def test_of_several_classes_the_one_that_can_be_built_as_things_stand_is_it(folder: Path) -> None:
+    write("net.py", NET + "\n    class Block(nn.Module):\n        def __init__(self, size): ...\n")
+    assert paramcount.count("net.py").total == 16
+    assert paramcount.count("net.py", args={"width": 1}).total == 4
+
+
+def test_an_instance_in_the_file_is_the_model(folder: Path) -> None:
+    write("net.py", NET + "\n    class Other(Net): ...\n    model = Net(5)\n")
+    assert paramcount.count("net.py").total == 20
+
+
+def test_a_factory_that_says_what_it_returns_is_a_candidate(folder: Path) -> None:
+    write("net.py", "from torch import nn\ndef tiny() -> nn.Module: return nn.Linear(1, 1)\ndef other(): ...\n")
+    assert paramcount.count("net.py").total == 2
+
+
+def test_several_candidates_are_listed(folder: Path) -> None:
+    write("net.py", NET + "\n    class Wide(Net): ...\n")
+    error = failure("net.py")
+    assert isinstance(error, UsageError)
+    assert (error.message, error.hint) == ("net.py holds 2 models", "name one: net.py:Net, net.py:Wide")
+
+
+def test_a_file_without_a_model_says_so(folder: Path) -> None:
+    write("net.py", "x = 1\n")
+    assert failure("net.py").message == "net.py holds no model"
+
+
+def test_a_module_by_name_is_found_from_the_current_folder(folder: Path) -> None:
+    write("pkg/__init__.py", "")
+    write("pkg/sub/nets.py")
+    assert paramcount.count("pkg.sub.nets:Net").total == 16
+
+
+def test_a_file_in_a_package_keeps_its_relative_imports(folder: Path) -> None:
+    write("pkg/__init__.py", "width = 9\n")
+    write("pkg/sub/__init__.py", "")
+    write("pkg/sub/part.py", "from .. import width\n")
+    write("pkg/sub/net.py", "from .part import width\n" + dedent(NET) + "def wide(): return Net(width)\n")
+    assert paramcount.count("pkg/sub/net.py:wide").total == 36
+    os.chdir("pkg/sub")
+    assert paramcount.count("net.py:wide").total == 36
+
+
+def test_a_files_siblings_are_importable_and_each_folder_has_its_own(folder: Path) -> None:
+    for name, width in (("a", 2), ("b", 3)):
+        write(f"{name}/sizes.py", f"width = {width}\n")
+        write(f"{name}/net.py", "from sizes import width\n" + dedent(NET) + "def wide(): return Net(width)\n")
+    assert [paramcount.count(f"{name}/net.py:wide").total for name in "aba"] == [8, 12, 8]
+
+
+def test_an_installed_module_is_a_target_too(folder: Path) -> None:
+    assert paramcount.count("torch.nn:Linear", args={"in_features": 2, "out_features": 3}).total == 9
+    assert "torch.nn" in sys.modules
+
+
+@pytest.mark.parametrize("name", ["random.py", "torch.py", "with-dash.py", "two words.py", "1st.py", "日本.py"])
+def test_a_file_of_any_name_is_counted(folder: Path, name: str) -> None:
+    write(name)
+    assert paramcount.count(f"{name}:Net").total == 16
+
+
+def test_a_dataclass_and_a_pickle_find_their_module(folder: Path) -> None:
+    write(
+        "net.py",
+        """
+        from __future__ import annotations
+        import copy, pickle
+        from dataclasses import dataclass
+        from torch import nn
+
+        @dataclass
+        class Config:
+            width: int = 3
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Linear(pickle.loads(pickle.dumps(Config())).width, 1)
+        """,
+    )
+    assert paramcount.count("net.py:Net").total == 4
+
+
+def test_a_file_that_changes_the_interpreter_leaves_no_trace(folder: Path) -> None:
+    write(
+        "net.py",
+        """
+        import os, sys, torch
+        os.makedirs("elsewhere", exist_ok=True)
+        os.chdir("elsewhere")
+        assert sys.argv[1:] == []
+        sys.argv.append("x")
+        sys.path.insert(0, "/nonsense")
+        torch.set_default_dtype(torch.float64)
+        torch.manual_seed(0)
+        from torch import nn
+        def build(): return nn.Linear(1, 1)
+        """,
+    )
+    before = (sys.argv[:], sys.path[:], set(sys.modules), Path.cwd(), torch.get_default_dtype())
+    state = torch.get_rng_state()
+    assert paramcount.count("net.py:build").nbytes == 16
+    assert (sys.argv[:], sys.path[:], set(sys.modules), Path.cwd(), torch.get_default_dtype()) == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_missing_file_is_unknown_with_the_closest(folder: Path) -> None:
+    write("models/resnet.py")
+    error = failure("models/restnet.py:Net")
+    assert isinstance(error, UnknownTarget)
+    assert error.hint == "did you mean models/resnet.py?"
+
+
+def test_a_missing_attribute_is_unknown_with_the_candidates_of_that_file(folder: Path) -> None:
+    write("net.py", NET + "\n    class Wide(Net): ...\n")
+    error = failure("net.py:Nett")
+    assert isinstance(error, UnknownTarget)
+    assert (error.message, error.hint) == ("net.py has no 'Nett'", "did you mean net.py:Net?")
+    assert failure("net.py:xyz").hint == "there is net.py:Net, net.py:Wide"
+
+
+def test_a_missing_module_is_unknown(folder: Path) -> None:
+    error = failure("nowhere.net:Net")
+    assert isinstance(error, UnknownTarget)
+    assert "no module 'nowhere'" in error.message
+
+
+def test_a_module_that_misses_a_library_is_told_which(folder: Path) -> None:
+    write("net.py", "import no_such_library\n")
+    for target in ("net.py:Net", "net:Net"):
+        error = failure(target)
+        assert isinstance(error, BuildError)
+        assert "No module named 'no_such_library'" in error.message
+        assert error.hint is not None
+        assert error.hint.startswith("install what provides 'no_such_library'")
+
+
+def test_missing_arguments_are_named_with_what_to_add_and_the_signature(folder: Path) -> None:
+    write(
+        "net.py",
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self, width, *, depth, act='relu'): ...\n",
+    )
+    error = failure("net.py:Net")
+    assert (error.exit_code, error.message) == (3, "net.py:Net needs arguments: width, depth")
+    assert error.hint == "add -a width=… -a depth=…; its signature is Net(width, *, depth, act='relu')"
+
+
+def test_an_unknown_argument_gets_the_closest_and_the_signature(folder: Path) -> None:
+    write("net.py")
+    error = failure("net.py:Net", args={"widht": 3})
+    assert (error.exit_code, error.message) == (3, "net.py:Net takes no argument 'widht'")
+    assert error.hint == "did you mean -a width=…?; its signature is Net(width=4)"
+
+
+def test_an_instance_takes_no_arguments(folder: Path) -> None:
+    write("net.py", NET + "\n    model = Net()\n")
+    assert "takes no arguments" in failure("net.py:model", args={"width": 3}).message
+
+
+def test_what_the_constructor_raises_comes_with_the_users_frames_only(folder: Path) -> None:
+    write(
+        "net.py",
+        """
+        from torch import nn
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.blocks = nn.ModuleList(self.block(i) for i in range(3))
+
+            def block(self, i):
+                if i == 2:
+                    raise ValueError("no third block")
+                return nn.Linear(i + 1, 1)
+        """,
+    )
+    error = failure("net.py:Net")
+    assert error.message == "net.py:Net could not be built: ValueError: no third block"
+    assert "in block" in error.details
+    assert 'raise ValueError("no third block")' in error.details
+    assert "paramcount" not in error.details.replace(str(folder), "")
+    assert "torch/nn" not in error.details
+    assert isinstance(error.__cause__, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [("sys.exit()", "sys.exit()"), ("sys.exit(0)", "sys.exit(0)"), ("raise SystemExit('no')", "sys.exit('no')")],
+)
+def test_an_exit_in_a_users_file_is_an_error_of_that_file(folder: Path, statement: str, said: str) -> None:
+    write("net.py", f"import sys\n{statement}\n")
+    error = failure("net.py:Net")
+    assert error.exit_code == 3
+    assert error.message == f"net.py:Net called {said} instead of giving a model"
+    assert error.hint is not None
+    assert "__main__" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def build(): return {'a': 1}", "net.py:build returned a dict, not a model"),
+        ("def build(): return None", "net.py:build returned None, not a model"),
+        ("build = 3", "net.py:build is of type int, not a model"),
+        ("class build: ...", "net.py:build is a class, but not one of torch.nn.Module"),
+        ("import os as build", "net.py:build is of type module, not a model"),
+    ],
+)
+def test_what_is_no_model_is_told_so(folder: Path, text: str, said: str) -> None:
+    write("net.py", text + "\n")
+    error = failure("net.py:build")
+    assert (error.exit_code, error.message) == (3, said)
+
+
+def test_a_syntax_error_shows_its_line(folder: Path) -> None:
+    write("net.py", "x = 1\ndef (:\n")
+    error = failure("net.py:Net")
+    assert error.message.startswith("net.py:Net could not be built: SyntaxError")
+    assert "def (:" in error.details
+
+
+def test_endless_recursion_is_told_so(folder: Path) -> None:
+    write("net.py", "def build(): return build()\n")
+    assert failure("net.py:build").hint == "a constructor calls itself without end"
+
+
+def test_an_exception_that_cannot_describe_itself_is_still_reported(folder: Path) -> None:
+    write("net.py", "class Odd(Exception):\n    def __str__(self): raise RuntimeError\ndef build(): raise Odd\n")
+    assert failure("net.py:build").message == "net.py:build could not be built: Odd"
+
+
+def test_weights_are_for_torchvision_names_only(folder: Path) -> None:
+    write("net.py")
+    assert isinstance(failure("net.py:Net", weights="DEFAULT"), UsageError)

@@ -1,0 +1,105 @@
+"""The direction of imports, and what is not imported at all."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import paramcount
+
+PACKAGE = Path(paramcount.__file__).parent
+
+# From the command line down to plain values: a module imports from its own layer and from those after it.
+LAYERS = (
+    ("paramcount.__main__", "paramcount.cli"),
+    ("paramcount.commands",),
+    ("paramcount",),  # the Python API, which commands call, too
+    ("paramcount.sources", "paramcount.renderers", "paramcount.config", "paramcount.lock", "paramcount.cache"),
+    ("paramcount.modules",),
+    ("paramcount.outline", "paramcount.rules", "paramcount.budgets", "paramcount.diff"),
+    ("paramcount.report", "paramcount.grid"),
+    ("paramcount.inventory",),
+    ("paramcount.units", "paramcount.errors", "paramcount.yamls", "paramcount.pause"),
+)
+HEAVY = {"torch", "torchvision", "rich", "typer", "yaml", "pydantic"}
+PURE = ("paramcount.outline", "paramcount.rules", "paramcount.report", "paramcount.grid", "paramcount.inventory")
+
+
+def module_name(file: Path) -> str:
+    parts = ("paramcount", *file.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def layer(module: str) -> int:
+    """Return the number of a module's layer: that of the longest name in LAYERS that it is, or is beneath."""
+    depths = {name: depth for depth, names in enumerate(LAYERS) for name in names if name != "paramcount"}
+    while module != "paramcount":
+        if module in depths:
+            return depths[module]
+        module = module.rpartition(".")[0]
+    return next(depth for depth, names in enumerate(LAYERS) if "paramcount" in names)
+
+
+def imports(file: Path) -> set[str]:
+    """Return the modules of our own that a file imports, at the top or in a function."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            candidates = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else str(node.module) for name in candidates}
+    return found & MODULES
+
+
+MODULES = {module_name(file) for file in PACKAGE.rglob("*.py")}
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+def test_every_module_imports_only_from_its_own_layer_and_those_below(file: Path) -> None:
+    importer = module_name(file)
+    for imported in imports(file):
+        assert layer(imported) >= layer(importer), f"{importer} imports {imported}"
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.glob("sources/*.py")), ids=module_name)
+def test_a_source_knows_no_other_source_and_no_renderer(file: Path) -> None:
+    strangers = {name for name in imports(file) if name.startswith(("paramcount.sources.", "paramcount.renderers"))}
+    assert not strangers - {module_name(file)}
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.glob("renderers/*.py")), ids=module_name)
+def test_a_renderer_knows_no_source_and_no_report(file: Path) -> None:
+    assert not {name for name in imports(file) if name.startswith(("paramcount.sources", "paramcount.report"))}
+
+
+def modules_after(statement: str) -> set[str]:
+    """Return the top-level packages, and our own modules, that a fresh interpreter has loaded after a statement."""
+    code = f"import sys\n{statement}\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def test_importing_the_package_and_all_below_the_report_loads_no_heavy_library() -> None:
+    loaded = modules_after("import paramcount, " + ", ".join(PURE))
+    assert not loaded & HEAVY
+
+
+def test_help_and_version_load_no_torch() -> None:
+    for option in ("--help", "--version", "count', '--help"):
+        loaded = modules_after(f"from paramcount.cli import main\nassert main(['{option}']) == 0")
+        assert not loaded & {"torch", "torchvision", "yaml"}
+
+
+def test_a_users_file_loads_no_torchvision(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nclass Net(nn.Linear):\n  def __init__(self): super().__init__(2, 3)\n"
+    )
+    loaded = modules_after(f"from paramcount.cli import main\nassert main([{str(tmp_path / 'net.py')!r}]) == 0")
+    assert "torch" in loaded
+    assert "torchvision" not in loaded
