@@ -11,6 +11,7 @@ from paramcount.report import Report
 if TYPE_CHECKING:
     from torch import nn
 
+    from paramcount.inventory import Inventory
     from paramcount.modules.build import Device
     from paramcount.rules import Only
 
@@ -49,31 +50,29 @@ def count(
         ParamcountError: the target is unknown, no model came of it, or a pattern matches nothing.
 
     """
-    from paramcount.pause import paused_collector
     from paramcount.rules import Rules, apply
 
     rules = Rules(_patterns(freeze), _patterns(unfreeze), _patterns(include), _patterns(exclude), only)
-    with paused_collector():
-        if isinstance(target, str):
-            from paramcount.sources import Target, resolve
+    if isinstance(target, str):
+        from paramcount.sources import Target, resolve
 
-            source, name = resolve(target)
-            inventory = source.read(Target(target, args or {}, weights, device), name)
-        else:
-            from paramcount.modules.read import read
-
-            if args or weights is not None:
-                raise ParamcountError("args and weights are for a constructor, and this model is built already")
-            inventory = read(_checked(target), target=type(target).__name__, source="module")
-        return Report.of(apply(rules, inventory))
+        source, name = resolve(target)
+        inventory = source.read(Target(target, args or {}, weights, device), name)
+    else:
+        if args or weights is not None:
+            raise ParamcountError("args and weights are for a constructor, and this model is built already")
+        inventory = _as_it_stands(target)
+    return Report.of(apply(rules, inventory))
 
 
-def _checked(model: nn.Module) -> nn.Module:
+def _as_it_stands(model: nn.Module) -> Inventory:
     from torch import nn
+
+    from paramcount.modules.read import read
 
     if not isinstance(model, nn.Module):
         raise ParamcountError(f"{model!r} is not a model", hint="give a torch.nn.Module, or a word such as 'resnet50'")
-    return model
+    return read(model, target=type(model).__name__, source="module")
 
 
 def _patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:

@@ -13,14 +13,15 @@ import typer
 from typer.core import TyperGroup
 
 from paramcount import __version__
-from paramcount.commands.count import FORMAT_VERSION, count
+from paramcount.commands.count import count
+from paramcount.commands.counting import document
 from paramcount.commands.session import Color, Session
 from paramcount.errors import (
-    EXIT_BUG,
     EXIT_CLOSED_PIPE,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USAGE,
+    Bug,
     ParamcountError,
     UsageError,
     gravest,
@@ -120,11 +121,10 @@ def main(args: Sequence[str]) -> int:
     except SystemExit as leaving:  # Typer's own end where nobody reads its help any more; ours says which it is
         return EXIT_CLOSED_PIPE if isinstance(leaving.__context__, BrokenPipeError) else int(leaving.code or EXIT_OK)
     except Exception as error:  # noqa: BLE001  # a bug of ours
-        session.bug(error)
-        bug = ParamcountError(f"{type(error).__name__}: {error}")
-        bug.code = "internal-error"
+        bug = Bug.of(error)
+        session.error(bug)
         _json_error(args, bug)
-        return EXIT_BUG
+        return bug.exit_code
 
 
 def _json_error(args: Sequence[str], error: ParamcountError) -> None:
@@ -132,13 +132,7 @@ def _json_error(args: Sequence[str], error: ParamcountError) -> None:
     asked = " ".join(args)
     if any(f"{option}json" in asked for option in ("-f ", "-f", "--format ", "--format=")):
         errors = [{"target": None, "code": error.code, "message": error.message, "hint": error.hint}]
-        document = {
-            "format_version": FORMAT_VERSION,
-            "paramcount_version": __version__,
-            "reports": [],
-            "errors": errors,
-        }
-        print(json.dumps(document, indent=2))
+        print(json.dumps(document([], errors), indent=2))
 
 
 def run() -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -24,6 +25,7 @@ class ParamcountError(Exception):
         message: names the thing and the problem, on one line.
         hint: the next step, or None where the message already says it.
         details: lines of the user's own traceback, or an empty string.
+        traceback: all lines of it, once ``keep_traceback`` was called.
         code: a stable word for scripts, as in the JSON output.
         exit_code: what the command line exits with.
 
@@ -38,6 +40,11 @@ class ParamcountError(Exception):
         self.message = message
         self.hint = hint
         self.details = details
+        self.traceback = ""
+
+    def keep_traceback(self) -> None:
+        """Put the whole traceback of the cause where it survives pickling."""
+        self.traceback = "".join(traceback.format_exception(self.__cause__)) if self.__cause__ else self.traceback
 
     def __str__(self) -> str:
         """Return the message, and the hint after it."""
@@ -67,6 +74,33 @@ class BuildError(ParamcountError):
     """The target is known, but no model came of it."""
 
     code = "build-failed"
+
+
+class BuildCrash(BuildError):
+    """A model's code took its process down with it."""
+
+    code = "build-crashed"
+
+
+class Interrupted(ParamcountError):
+    """The user has had enough."""
+
+    code = "interrupted"
+    exit_code = EXIT_INTERRUPTED
+
+
+class Bug(ParamcountError):
+    """A mistake of the program's own."""
+
+    code = "internal-error"
+    exit_code = EXIT_BUG
+
+    @classmethod
+    def of(cls, error: Exception) -> Bug:
+        """Own up to an exception that nobody expected."""
+        bug = cls(f"bug in paramcount: {type(error).__name__}: {error}", hint="please report it, with what -v prints")
+        bug.__cause__ = error
+        return bug
 
 
 class UnknownValue(ParamcountError):

@@ -10,6 +10,7 @@ from typing import Any
 
 from paramcount.errors import UsageError, closest, did_you_mean
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
+from paramcount.pause import paused_collector
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ class Report:
     _by_name: dict[str, Layer] = field(repr=False, compare=False)
 
     @classmethod
+    @paused_collector()
     def of(cls, inventory: Inventory) -> Report:
         """Count an inventory."""
         root = _layers(inventory)
@@ -235,6 +237,7 @@ class Report:
             hint = did_you_mean(closest(name, self._by_name))
             raise UsageError(f"{self.target} has no layer {name!r}", hint=hint) from None
 
+    @paused_collector()
     def to_dict(self) -> dict[str, Any]:
         """Return the report as the JSON format has it."""
         buffers = self.buffers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -10,10 +11,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 import paramcount
-from paramcount.commands.session import Output, Session, others_print_to_stderr
+from paramcount.commands.counting import Failure, Job, count_all, document
+from paramcount.commands.session import Output, Session
 from paramcount.errors import (
-    EXIT_INTERRUPTED,
-    ParamcountError,
     UnknownTarget,
     UnknownValue,
     UsageError,
@@ -25,23 +25,9 @@ from paramcount.outline import Depth, Options, Sort, comparison, outline
 from paramcount.report import Report
 from paramcount.units import exact
 
-FORMAT_VERSION = "1.0"
-
 Format = Literal["table", "tree", "markdown", "csv", "tsv", "json"]
 Value = Literal["total", "trainable", "frozen", "unknown", "bytes", "buffers"]
 _FORMATS_BY_ENDING: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tsv": "tsv", ".json": "json"}
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A target that has no report, and why."""
-
-    target: str
-    error: ParamcountError
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the failure as the JSON format has it."""
-        return {"target": self.target, "code": self.error.code, "message": self.error.message, "hint": self.error.hint}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +51,7 @@ class Counts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "paramcount_version": paramcount.__version__,
-            "reports": [report.to_dict() for report in self.reports],
-            "errors": [failure.to_dict() for failure in self.failures],
-        }
+        return document([report.to_dict() for report in self.reports], [failure.to_dict() for failure in self.failures])
 
 
 def count(
@@ -180,7 +161,8 @@ def count(
     }
     destination = Output(output)
     try:
-        counted = _count_all(session, _words(targets), keywords, context)
+        commands = context.parent.command.commands if context.parent else ()  # type: ignore[attr-defined]  # a group's
+        counted = count_all(session, _jobs(_words(targets), keywords, commands))
         reports = [result for result in counted if isinstance(result, Report)]
         if value is not None:
             destination.write("\n".join(_value_lines(session, counted, value)))
@@ -195,49 +177,26 @@ def count(
     return gravest(session.exit_codes)
 
 
-def _count_all(
-    session: Session, words: list[str], keywords: dict[str, Any], context: typer.Context
-) -> list[Report | Failure]:
-    """Count one target after the other; one that fails does not stop the others."""
-    counted: list[Report | Failure] = []
-    for position, word in enumerate(words, start=1):
-        of_many = f" ({position} of {len(words)})" if len(words) > 1 else ""
-        try:
-            with session.working(f"counting {word}{of_many}"), others_print_to_stderr():
-                counted.append(paramcount.count(word, **keywords))
-        except ParamcountError as error:
-            if isinstance(error, UnknownTarget) and context.parent is not None:
-                _name_commands_too(error, word, context.parent.command)
-            counted.append(Failure(word, error))
-            session.error(error, subject=word)
-        except KeyboardInterrupt:
-            counted.append(Failure(word, _interrupted()))
-            session.exit_codes.append(EXIT_INTERRUPTED)
-            break
-        except Exception as error:  # noqa: BLE001  # a bug of ours must not cost the other targets
-            session.bug(error, subject=word)
-            counted.append(Failure(word, _bug(error)))
-    return counted
+def _jobs(words: list[str], keywords: dict[str, Any], commands: Iterable[str]) -> list[Job]:
+    def job(word: str) -> Job:
+        def counted() -> Report:
+            try:
+                return paramcount.count(word, **keywords)
+            except UnknownTarget as error:
+                _name_commands_too(error, word, commands)
+                raise
+
+        return Job(word, word, counted)
+
+    return [job(word) for word in words]
 
 
-def _interrupted() -> ParamcountError:
-    error = ParamcountError("interrupted")
-    error.code, error.exit_code = "interrupted", EXIT_INTERRUPTED
-    return error
-
-
-def _bug(error: Exception) -> ParamcountError:
-    bug = ParamcountError(f"{type(error).__name__}: {error}")
-    bug.code = "internal-error"
-    return bug
-
-
-def _name_commands_too(error: UnknownTarget, word: str, group: Any) -> None:
-    """A first word that is neither command nor target may be either one misspelt."""
-    commands = closest(word, group.commands, most=1)
-    if commands:
+def _name_commands_too(error: UnknownTarget, word: str, commands: Iterable[str]) -> None:
+    """A word that is neither command nor target may be either one misspelt."""
+    command = closest(word, commands, most=1)
+    if command:
         rest = f", or {error.hint}" if error.hint and error.hint.startswith("did you mean") else ""
-        error.hint = f"did you mean the command {commands[0]}{rest or '?'}"
+        error.hint = f"did you mean the command {command[0]}{rest or '?'}"
 
 
 def _words(targets: list[str]) -> list[str]:

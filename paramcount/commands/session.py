@@ -6,14 +6,13 @@ import os
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal, TextIO
 
-from paramcount.errors import EXIT_BUG, EXIT_CLOSED_PIPE, ParamcountError, UsageError
+from paramcount.errors import EXIT_CLOSED_PIPE, ParamcountError, UsageError
 from paramcount.grid import Style
 
 Color = Literal["auto", "always", "never"]
@@ -58,32 +57,16 @@ class Session:
             return True
         return stream.isatty() and os.environ.get("TERM") != "dumb"
 
-    def result(self, text: str, output: Output) -> None:
-        """Write a result where it belongs."""
-        output.write(text)
-
     def error(self, error: ParamcountError, *, subject: str | None = None) -> None:
         """Say what went wrong, where, and what to do; ``subject`` is named unless the message does."""
         self.exit_codes.append(error.exit_code)
         about = f"{subject}: " if subject and subject not in error.message else ""
         lines = [f"{about}{error.message}", *([error.hint] if error.hint else [])]
         self._say("error", "\n  ".join(lines), "bold red")
-        if self.verbose and error.__cause__ is not None:
-            self._plain("".join(traceback.format_exception(error.__cause__)))
-        elif error.details:
-            self._plain(error.details)
-
-    def bug(self, error: BaseException, *, subject: str | None = None) -> None:
-        """Own up to a mistake of the program's own."""
-        self.exit_codes.append(EXIT_BUG)
-        about = f"{subject}: " if subject else ""
-        self._say(
-            "bug in paramcount",
-            f"{about}{type(error).__name__}: {error}\n  please report it, with what -v prints",
-            "bold red",
-        )
-        if self.verbose:
-            self._plain("".join(traceback.format_exception(error)))
+        error.keep_traceback()
+        details = error.traceback if self.verbose and error.traceback else error.details
+        if details:
+            self._plain(details)
 
     def _say(self, label: str, text: str, style: str) -> None:
         stream = sys.stderr

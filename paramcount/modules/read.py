@@ -11,12 +11,14 @@ from torch.nn.parameter import is_lazy
 
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.modules.unregistered import find_unregistered
+from paramcount.pause import paused_collector
 from paramcount.units import exact, plural
 
 # Modules listed again under further names before it is enough: sharing within sharing doubles them at each level.
 _MOST_REPEATS = 20_000
 
 
+@paused_collector()
 def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     """Return what ``model`` holds.
 

@@ -30,6 +30,7 @@ class Source(Protocol):
 
     EXAMPLE: str  # one target of this kind, for help and errors
     MEANING: str  # what such a target is, in a few words
+    LIBRARIES: tuple[str, ...]  # what reading one imports, and what takes its time
 
     def claims(self, word: str) -> bool:
         """Whether ``word``, without a prefix, is of this kind. Reads no file's content and imports no torch."""

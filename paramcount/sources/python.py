@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 EXAMPLE = "net.py:Net, package.module:Net"
+LIBRARIES = ("torch",)
 MEANING = "a class, factory or instance of your own; -a key=value gives arguments"
 
 _FILE = re.compile(r"(?P<place>.+\.py)(?::(?P<attr>[\w.]+))?", re.DOTALL)

@@ -17,6 +17,7 @@ from paramcount.modules import failures_of, take_inventory
 from paramcount.sources import Target, unknown
 
 EXAMPLE = "resnet50"
+LIBRARIES = ("torchvision",)
 MEANING = "a torchvision model; torchvision:resnet50 is the same"
 
 # torchvision registers a model by decorating its builder.
