@@ -26,7 +26,7 @@ LAYERS = (
     ("paramcount.units", "paramcount.errors", "paramcount.yamls", "paramcount.pause"),
 )
 HEAVY = {"torch", "torchvision", "rich", "typer", "yaml", "pydantic"}
-PURE = ("paramcount.outline", "paramcount.rules", "paramcount.report", "paramcount.grid", "paramcount.inventory")
+PURE = ("paramcount.outline", "paramcount.budgets", "paramcount.rules", "paramcount.report", "paramcount.grid", "paramcount.inventory")
 
 
 def module_name(file: Path) -> str:
