@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 Kind = Literal[
@@ -14,12 +14,20 @@ Kind = Literal[
     "ratio",  # to the first row
     "number",  # any other integer
 ]
-Role = Literal["layer", "param", "buffer", "total"]
+Role = Literal["layer", "param", "buffer", "rest", "total"]  # rest: the sum of rows that are not shown
 Cell = str | int | float | None  # None: not known
 
 
 class AtLeast(int):
     """A count that may be higher: parameters without a shape are part of it."""
+
+
+class ShareAtLeast(float):
+    """A share that may be higher: its part may grow."""
+
+
+class ShareAtMost(float):
+    """A share that may be lower: the whole may grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,8 @@ class Column:
     title: str
     kind: Kind
     readers: Literal["all", "people", "machines"] = "all"
-    hide_if_zero: bool = False  # from people
+    hide_if_zero: bool = False  # from people, where it is 0 or empty in every row
+    expendable: int = 0  # a narrow terminal does without it, the highest first; 0: never
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,11 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table with a title, its totals and what is to be said about it."""
+    """A table with a title, its totals and what is to be said about it.
+
+    The first column names a row; the name of a row with a depth starts with the name of the row above it in the
+    hierarchy, and a dot.
+    """
 
     title: str
     columns: tuple[Column, ...]
@@ -60,31 +73,46 @@ class Grid:
     totals: tuple[Row, ...] = ()
     remarks: tuple[Remark, ...] = ()
     subject: str = ""  # what all of the rows are about: the first column of csv and tsv
+    summary: bool = False  # repeats the totals of the grids before it
 
-    def column(self, key: str) -> int:
-        """Return the position of a column."""
-        return next(position for position, column in enumerate(self.columns) if column.key == key)
+    @property
+    def lines(self) -> tuple[Row, ...]:
+        """All rows, the totals last."""
+        return (*self.rows, *self.totals)
+
+    def column(self, key: str) -> int | None:
+        """Return the position of a column; None where there is none of that key."""
+        return next((position for position, column in enumerate(self.columns) if column.key == key), None)
 
     def for_people(self) -> Grid:
         """Return the grid without the columns that tell people nothing."""
-        shown = [
-            position
-            for position, column in enumerate(self.columns)
-            if column.readers != "machines"
-            and not (column.hide_if_zero and all(row.cells[position] == 0 for row in (*self.rows, *self.totals)))
-        ]
-        return self._with_columns(shown)
+        return self._with_columns(
+            [
+                position
+                for position, column in enumerate(self.columns)
+                if column.readers != "machines" and not (column.hide_if_zero and self.is_empty(position))
+            ]
+        )
 
     def for_machines(self) -> Grid:
         """Return the grid with every column that holds data, whatever the data: a fixed schema."""
         return self._with_columns([i for i, column in enumerate(self.columns) if column.readers != "people"])
+
+    def is_empty(self, position: int) -> bool:
+        """Whether a column is 0 or blank in every row."""
+        return all(is_nothing(row.cells[position]) for row in self.lines)
 
     def _with_columns(self, positions: list[int]) -> Grid:
         def picked(rows: tuple[Row, ...]) -> tuple[Row, ...]:
             return tuple(Row(tuple(row.cells[i] for i in positions), row.depth, row.role) for row in rows)
 
         columns = tuple(self.columns[i] for i in positions)
-        return Grid(self.title, columns, picked(self.rows), picked(self.totals), self.remarks, self.subject)
+        return replace(self, columns=columns, rows=picked(self.rows), totals=picked(self.totals))
+
+
+def is_nothing(cell: Cell) -> bool:
+    """Whether a cell is blank, or 0 for certain."""
+    return cell in {0, ""} and not isinstance(cell, (AtLeast, ShareAtLeast))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from functools import reduce
+from operator import add
 from typing import Literal
 
-from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row
-from paramcount.inventory import Param
+from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row, ShareAtLeast, ShareAtMost
+from paramcount.inventory import Buffer, Note, Param
 from paramcount.report import Layer, Report, Tally, tally, tally_buffers
 from paramcount.units import exact, plural, size
 
@@ -17,10 +19,13 @@ Depth = int | Literal["all"] | None  # None: as deep as ROWS_BY_DEFAULT allows
 Sort = Literal["order", "size", "name"]
 
 ROWS_BY_DEFAULT = 40
-# A module that has children shows up to so many parameters of its own by name, and more as one row.
-_OWN_PARAMS_BY_NAME = 4
-# Faults of one kind that are spelt out before the rest is only counted.
-_FAULTS_OF_A_KIND = 3
+# A module that has children shows up to so many tensors of its own by name, and more as one row.
+_OWN_TENSORS_BY_NAME = 4
+# Ties, and notes of one kind, that are spelt out before the rest is only counted.
+_REMARKS_OF_A_KIND = 3
+_TIES_BY_NAME = 2
+# Notes that state a fact; all others are faults to look into.
+_FACTS = frozenset({"filtered", "weights-skipped", "pruned"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,51 +39,66 @@ class Options:
     fold: bool = True  # runs of identical siblings into one row
 
 
-COLUMNS = (
-    Column("layer", "Layer", "name"),
+_FACTS_FOR_MACHINES = (
+    Column("layer", "Layer", "name", readers="machines"),
     Column("depth", "Depth", "number", readers="machines"),
-    Column("type", "Type", "text"),
     Column("kind", "Kind", "text", readers="machines"),
-    Column("each", "Each", "count", readers="people", hide_if_zero=True),
+    Column("type", "Type", "text", readers="machines"),
+    Column("tied_to", "Tied to", "name", readers="machines"),
+)
+_COUNTS = (
     Column("total", "Parameters", "count"),
     Column("trainable", "Trainable", "count"),
     Column("frozen", "Frozen", "count"),
     Column("unknown", "Unknown", "count", hide_if_zero=True),
-    Column("bytes", "Bytes", "bytes", readers="machines"),
-    Column("share", "Share", "share", readers="people"),
+    Column("uninitialized", "Uninitialized", "number", readers="machines"),
 )
-BUFFERS = Column("buffers", "Buffers", "count")
+_LAYERS = (
+    Column("name", "Layer", "name", readers="people"),
+    Column("what", "Type", "text", readers="people"),
+    *_FACTS_FOR_MACHINES,
+    Column("each", "Each", "count", readers="people", hide_if_zero=True, expendable=2),
+    *_COUNTS,
+    Column("bytes", "Bytes", "bytes", readers="machines"),
+    Column("buffers", "Buffers", "count", readers="machines"),
+    Column("share", "Share", "share", readers="people", expendable=1),
+)
+_LAYERS_AND_BUFFERS = tuple(replace(c, readers="all") if c.key == "buffers" else c for c in _LAYERS)
+_TARGETS = (
+    Column("target", "Target", "name"),
+    *_FACTS_FOR_MACHINES,
+    *_COUNTS,
+    Column("bytes", "Size", "bytes"),
+    Column("buffers", "Buffers", "count"),
+    Column("ratio", "Ratio", "ratio", readers="people", expendable=1),
+)
 
 
 def outline(report: Report, options: Options) -> Grid:
     """Return the layers of ``report`` as a grid whose leaf rows add up to the total."""
-    whole = report.root
-    fold = options.fold and options.depth != "all"
-    root = _unit(whole, _Signatures(whole) if fold else None, options)
-    depth = _depth(root, options)
-    entries = list(_entries(root, depth, options))
-    if options.depth is None and not options.params and len(entries) > ROWS_BY_DEFAULT + 1:
-        entries = _cut(entries)
-    rows = [_row(entry, whole, options) for entry in entries]
-    columns = (*COLUMNS, BUFFERS) if options.buffers else COLUMNS
+    columns = _LAYERS_AND_BUFFERS if options.buffers else _LAYERS
+    total, *rows = _rows(_chosen(list(_entries(report.root, options)), options), report, columns)
+    kind = report.root.type
     return Grid(
-        title=f"{report.target} · {whole.type}" if whole.type and whole.type != report.target else report.target,
+        title=f"{report.target} · {kind}" if kind and kind != report.target else report.target,
         columns=columns,
-        rows=tuple(rows[1:]),
-        totals=(replace(rows[0], role="total"),),
+        rows=tuple(rows),
+        totals=(replace(total, role="total"),),
         remarks=remarks(report),
         subject=report.target,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """One or more identical siblings, which are shown as one."""
-
-    first: Layer
-    name: str
-    times: int  # modules in this unit, and in the units above it, multiplied
-    children: tuple[_Unit, ...]
+def comparison(reports: Sequence[Report]) -> Grid:
+    """Return one row a report, each set against the first; for machines, the first row of each report's own grid."""
+    first = reports[0]
+    rows = []
+    for report in reports:
+        is_known = first.total and not first.uninitialized and not report.uninitialized
+        extra: dict[str, Cell] = {"target": report.target, "ratio": report.total / first.total if is_known else None}
+        root = _Entry("", report.root.type, 0, report.root.tally, buffers=report.buffers.total)
+        rows += _rows([root], report, _TARGETS, extra)
+    return Grid(f"{len(reports)} targets", _TARGETS, tuple(rows), summary=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,250 +109,281 @@ class _Entry:
     type: str
     depth: int
     each: Tally
-    times: int = 1
+    times: int = 1  # layers or tensors that this row stands for
     buffers: int = 0  # elements, of each
     role: Role = "layer"
+    tied_to: str | None = None  # the name under which it counts
+    layer: Layer | None = None  # for a layer: what lies beneath
+
+    @property
+    def tally(self) -> Tally:
+        """What all that this row stands for adds up to."""
+        return self.each if self.times == 1 else self.each * self.times
 
 
-class _Signatures:
-    """Numbers for layers: two layers have the same number if they differ in nothing but their names."""
-
-    def __init__(self, root: Layer) -> None:
-        self._numbers: dict[object, int] = {}
-        self._known: dict[int, int] = {}
-        for layer in reversed(list(root.walk())):  # children first
-            self._known[id(layer)] = self._number(layer)
-
-    def of(self, layer: Layer) -> int:
-        return self._known[id(layer)]
-
-    def _number(self, layer: Layer) -> int:
-        start = len(layer.name) + 1 if layer.name else 0
-        key = (
-            layer.type,
-            layer.same_as,
-            tuple((p.name[start:], p.shape, p.dtype, p.trainable, p.tied_to is None) for p in layer.params),
-            tuple((b.name[start:], b.shape, b.dtype, b.tied_to is None) for b in layer.buffers),
-            tuple((child.name[start:], self._known[id(child)]) for child in layer.children),
-        )
-        return self._numbers.setdefault(key, len(self._numbers))
+def _rows(
+    entries: Iterable[_Entry], report: Report, columns: Sequence[Column], extra: dict[str, Cell] | None = None
+) -> list[Row]:
+    # Which counts may grow once the parameters without a shape have one.
+    growing = {param.trainable for param in report.params if param.numel is None and param.tied_to is None}
+    rows = []
+    for entry in entries:
+        cells = _cells(entry, report.root.tally, growing) | (extra or {})
+        rows.append(Row(tuple(cells[column.key] for column in columns), entry.depth, entry.role))
+    return rows
 
 
-_NUMBERED = re.compile(r"(.*?)(\d+)", re.DOTALL)
+def _cells(entry: _Entry, whole: Tally, growing: set[bool | None]) -> dict[str, Cell]:
+    total = entry.tally
+
+    def count(number: int, *, grows: bool = True) -> int:
+        return AtLeast(number) if grows and total.uninitialized else number
+
+    return {
+        "name": entry.name,
+        "what": _what(entry),
+        "layer": entry.name,
+        "depth": entry.depth,
+        "kind": entry.role,
+        "type": entry.type,
+        "tied_to": entry.tied_to or "",
+        "each": count(entry.each.total) if entry.times > 1 else "",
+        "total": count(total.total),
+        "trainable": count(total.trainable, grows=True in growing),
+        "frozen": count(total.frozen, grows=False in growing),
+        "unknown": count(total.unknown, grows=None in growing),
+        "uninitialized": total.uninitialized,
+        "bytes": count(total.nbytes),
+        "buffers": entry.buffers * entry.times,
+        "share": _share(total, whole),
+    }
 
 
-def _unit(layer: Layer, signatures: _Signatures | None, options: Options, *, name: str = "", times: int = 1) -> _Unit:
-    children: list[_Unit] = []
-    for run in _runs(layer.children, signatures):
+def _what(entry: _Entry) -> str:
+    """Return what people read in the column of types."""
+    if entry.tied_to is not None:
+        what = f"= {entry.tied_to or 'the model itself'}"
+    else:
+        what = f"{exact(entry.times)} × {entry.type}" if entry.times > 1 and entry.type else entry.type
+    return f"buffer, {what}" if entry.role == "buffer" else what
+
+
+def _share(part: Tally, whole: Tally) -> Cell:
+    """Return the share of ``part``: a bound, or None, where one of the two may grow."""
+    share = part.total / whole.total if whole.total else 0.0
+    if not whole.uninitialized:
+        return share
+    if part.uninitialized == whole.uninitialized:  # what is not known is all in this part
+        return 1.0 if part.total == whole.total else ShareAtLeast(share)
+    return None if part.uninitialized else ShareAtMost(share)
+
+
+def _chosen(entries: list[_Entry], options: Options) -> list[_Entry]:
+    """Return as many levels of all entries as are asked for, or as the default number of rows has room for."""
+    if options.depth == "all" or (options.depth is None and options.params):
+        return entries
+    depth = _default_depth(entries) if options.depth is None else options.depth
+    if options.params:  # what lies deeper still shows its tensors, in the nearest layer that is shown
+        return [
+            entry if entry.depth <= depth else replace(entry, depth=depth + 1)
+            for entry in entries
+            if entry.depth <= depth or entry.role != "layer"
+        ]
+    entries = [entry for entry in entries if entry.depth <= depth]
+    return _cut(entries) if options.depth is None and len(entries) > ROWS_BY_DEFAULT + 1 else entries
+
+
+def _default_depth(entries: list[_Entry]) -> int:
+    at_depth = Counter(entry.depth for entry in entries)
+    depth, rows = 1, at_depth[1]
+    while at_depth[depth + 1] and rows + at_depth[depth + 1] <= ROWS_BY_DEFAULT:
+        depth += 1
+        rows += at_depth[depth]
+    return depth
+
+
+def _cut(entries: list[_Entry]) -> list[_Entry]:
+    """Keep the default number of rows of a single level, the last of which adds up the others."""
+    kept, others = entries[:ROWS_BY_DEFAULT], entries[ROWS_BY_DEFAULT:]  # the first entry is the total
+    rest = reduce(add, (entry.tally for entry in others))
+    buffers = sum(entry.buffers * entry.times for entry in others)
+    return [*kept, _Entry(f"… {plural(len(others), 'more row')}", "", 1, rest, buffers=buffers, role="rest")]
+
+
+def _entries(root: Layer, options: Options) -> Iterator[_Entry]:
+    """Yield all that could be shown, parents first: the model, its layers and their tensors."""
+    likeness = _likeness(root) if options.fold and options.depth != "all" else None
+    buffers = _buffers_below(root)
+    waiting = [_Entry("", root.type, 0, root.tally, buffers=buffers[id(root)], layer=root)]
+    while waiting:  # not recursive: users nest deeper than Python's stack
+        entry = waiting.pop()
+        yield entry
+        if entry.layer is not None:
+            below = [*_tensors(entry, entry.layer, options), *_children(entry, entry.layer, likeness, buffers)]
+            waiting.extend(reversed(_sorted(below, options.sort)))
+
+
+def _children(
+    entry: _Entry, layer: Layer, likeness: Mapping[int, int] | None, buffers: Mapping[int, int]
+) -> Iterator[_Entry]:
+    """Yield the layers right below, each run of identical ones as one."""
+    for run in _runs(layer.children, likeness):
         first = run[0]
-        own_name = first.name[len(layer.name) + 1 :] if layer.name else first.name
+        name = _below(entry, layer, first.name)
         if len(run) > 1:
-            match = _NUMBERED.fullmatch(own_name)
-            assert match is not None  # noqa: S101  # _runs joins numbered names only
-            start = int(match[2])
-            own_name = f"{match[1]}[{start}-{start + len(run) - 1}]"
-        shown = f"{name}.{own_name}" if name else own_name
-        children.append(_unit(first, signatures, options, name=shown, times=times * len(run)))
-    return _Unit(layer, name, times, _sorted(children, options.sort))
+            stem, start = _numbered(name) or (name, 0)
+            name = f"{stem}[{start}-{start + len(run) - 1}]"
+        yield _Entry(
+            name,
+            first.type,
+            entry.depth + 1,
+            first.tally,
+            entry.times * len(run),
+            buffers[id(first)],
+            tied_to=first.same_as,
+            layer=first,
+        )
 
 
-def _runs(siblings: Sequence[Layer], signatures: _Signatures | None) -> list[list[Layer]]:
+def _runs(siblings: Iterable[Layer], likeness: Mapping[int, int] | None) -> list[list[Layer]]:
     """Split siblings into runs of identical ones with consecutive numbers for names."""
     runs: list[list[Layer]] = []
     for layer in siblings:
-        if signatures is not None and runs and _continues(runs[-1][-1], layer, signatures):
+        if likeness is not None and runs and _continues(runs[-1][-1], layer, likeness):
             runs[-1].append(layer)
         else:
             runs.append([layer])
     return runs
 
 
-def _continues(before: Layer, layer: Layer, signatures: _Signatures) -> bool:
-    if signatures.of(before) != signatures.of(layer):
+def _continues(before: Layer, layer: Layer, likeness: Mapping[int, int]) -> bool:
+    if likeness[id(before)] != likeness[id(layer)]:
         return False
-    ours, theirs = _NUMBERED.fullmatch(layer.name), _NUMBERED.fullmatch(before.name)
-    return ours is not None and theirs is not None and ours[1] == theirs[1] and int(ours[2]) == int(theirs[2]) + 1
+    numbered = _numbered(before.name)
+    return numbered is not None and _numbered(layer.name) == (numbered[0], numbered[1] + 1)
 
 
-def _sorted(units: list[_Unit], sort: Sort) -> tuple[_Unit, ...]:
+def _numbered(name: str) -> tuple[str, int] | None:
+    """Return «layers.» and 7 for «layers.7»; None for a name that does not end in a number."""
+    match = re.fullmatch(r"(.*?)(0|[1-9][0-9]{0,17})", name, re.DOTALL)
+    return (match[1], int(match[2])) if match else None
+
+
+def _likeness(root: Layer) -> dict[int, int]:
+    """Return a number for each layer, by its id; two have the same number if they differ in nothing but their names."""
+    numbers: dict[object, int] = {}
+    likeness: dict[int, int] = {}
+    for layer in reversed(list(root.walk())):  # children first
+        start = len(layer.name) + 1 if layer.name else 0
+        traits = (
+            layer.type,
+            layer.same_as,
+            layer.tally,
+            tuple((p.name[start:], p.shape, p.dtype, p.numel, p.nbytes, p.trainable, p.tied_to) for p in layer.params),
+            tuple((b.name[start:], b.shape, b.dtype, b.numel, b.nbytes, b.tied_to) for b in layer.buffers),
+            tuple((child.name[start:], likeness[id(child)]) for child in layer.children),
+        )
+        likeness[id(layer)] = numbers.setdefault(traits, len(numbers))
+    return likeness
+
+
+def _buffers_below(root: Layer) -> dict[int, int]:
+    """Return the elements of all buffers at and below each layer, by its id."""
+    below: dict[int, int] = {}
+    for layer in reversed(list(root.walk())):  # children first
+        below[id(layer)] = tally_buffers(layer.buffers).total + sum(below[id(child)] for child in layer.children)
+    return below
+
+
+def _tensors(entry: _Entry, layer: Layer, options: Options) -> list[_Entry]:
+    """Return what the layer holds itself, if it is asked for, or if its children's rows would not add up without it."""
+    if not (options.params or layer.children or entry.depth == 0):
+        return []
+    params = [_tensor(entry, layer, param, "param") for param in layer.params]
+    buffers = [_tensor(entry, layer, buffer, "buffer") for buffer in layer.buffers] if options.buffers else []
+    if options.params:
+        return params + buffers
+    return _abridged(params, entry, "Parameter") + _abridged(buffers, entry, "Buffer")
+
+
+def _tensor(entry: _Entry, layer: Layer, tensor: Param | Buffer, role: Role) -> _Entry:
+    shape = "no shape yet" if tensor.shape is None else ", ".join(map(str, tensor.shape))
+    return _Entry(
+        _below(entry, layer, tensor.name),
+        f"{tensor.dtype} [{shape}]",
+        entry.depth + 1,
+        tally([tensor]) if isinstance(tensor, Param) else Tally(),
+        entry.times,
+        tally_buffers([tensor]).total if isinstance(tensor, Buffer) else 0,
+        role,
+        tensor.tied_to,
+    )
+
+
+def _abridged(tensors: list[_Entry], entry: _Entry, kind: str) -> list[_Entry]:
+    """Return one entry for tensors that are too many to name."""
+    if len(tensors) <= _OWN_TENSORS_BY_NAME:
+        return tensors
+    each = reduce(add, (tensor.each for tensor in tensors))
+    buffers = sum(tensor.buffers for tensor in tensors)
+    name = f"{entry.name}.*" if entry.name else "*"
+    return [replace(tensors[0], name=name, type=f"{len(tensors)} × {kind}", each=each, buffers=buffers, tied_to=None)]
+
+
+def _below(entry: _Entry, layer: Layer, name: str) -> str:
+    """Return how a name below ``layer`` reads where the layer itself is shown as ``entry``."""
+    own = name[len(layer.name) + 1 :] if layer.name else name
+    return f"{entry.name}.{own}" if entry.name else own
+
+
+def _sorted(siblings: list[_Entry], sort: Sort) -> list[_Entry]:
     if sort == "size":
-        units.sort(key=lambda unit: -unit.first.total * unit.times)
-    elif sort == "name":
-        units.sort(
-            key=lambda unit: [
-                (not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", unit.name)
-            ]
-        )
-    return tuple(units)
+        return sorted(siblings, key=lambda entry: -entry.each.total * entry.times)
+    if sort == "name":
+        return sorted(siblings, key=lambda entry: _natural(entry.name))
+    return siblings
 
 
-def _depth(root: _Unit, options: Options) -> int:
-    """Return how many levels to show: as asked, or as many as the default number of rows has room for."""
-    deepest = max(layer.depth for layer in root.first.walk())
-    if options.depth == "all" or (options.depth is None and options.params):
-        return deepest + 1
-    if options.depth is not None:
-        return options.depth
-    depth = 1
-    while depth <= deepest and sum(1 for _ in _entries(root, depth + 1, options)) <= ROWS_BY_DEFAULT + 1:
-        depth += 1
-    return depth
-
-
-def _entries(root: _Unit, depth: int, options: Options) -> Iterable[_Entry]:
-    """Yield what is shown of a unit and of all below it, parents first."""
-    waiting: list[tuple[_Unit, int]] = [(root, 0)]
-    while waiting:
-        unit, level = waiting.pop()
-        layer = unit.first
-        kind = f"= {layer.same_as or 'the model itself'}" if layer.same_as is not None else layer.type
-        buffers = (
-            tally_buffers(buffer for below in layer.walk() for buffer in below.buffers).total if options.buffers else 0
-        )
-        yield _Entry(unit.name, kind, level, layer.tally, unit.times, buffers)
-        opened = level < depth and (bool(unit.children) or level == 0)
-        if options.params:
-            yield from _named(unit, layer.params, level + 1)
-            if options.buffers:
-                yield from _named_buffers(unit, level + 1)
-        elif opened and layer.params:
-            yield from _own(unit, level + 1)
-        if opened:
-            waiting.extend((child, level + 1) for child in reversed(unit.children))
-
-
-def _own(unit: _Unit, level: int) -> Iterable[_Entry]:
-    """Yield a module's own parameters, which its children's rows do not hold."""
-    if len(unit.first.params) <= _OWN_PARAMS_BY_NAME:
-        yield from _named(unit, unit.first.params, level)
-    else:
-        kind = f"{len(unit.first.params)} × Parameter"
-        yield _Entry(f"{unit.name}.*".removeprefix("."), kind, level, tally(unit.first.params), unit.times, 0, "param")
-
-
-def _named(unit: _Unit, params: Iterable[Param], level: int) -> Iterable[_Entry]:
-    for param in params:
-        kind = f"= {param.tied_to}" if param.tied_to else f"{param.dtype} {_shape(param.shape)}"
-        yield _Entry(_below(unit, param.name), kind, level, tally([param]), unit.times, 0, "param")
-
-
-def _named_buffers(unit: _Unit, level: int) -> Iterable[_Entry]:
-    for buffer in unit.first.buffers:
-        kind = f"= {buffer.tied_to}" if buffer.tied_to else f"{buffer.dtype} {_shape(buffer.shape)}"
-        numel = tally_buffers([buffer]).total
-        yield _Entry(_below(unit, buffer.name), f"buffer, {kind}", level, Tally(), unit.times, numel, "buffer")
-
-
-def _below(unit: _Unit, name: str) -> str:
-    own = name[len(unit.first.name) + 1 :] if unit.first.name else name
-    return f"{unit.name}.{own}" if unit.name else own
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "[no shape yet]" if shape is None else f"[{', '.join(map(str, shape))}]"
-
-
-def _cut(entries: list[_Entry]) -> list[_Entry]:
-    """Keep the default number of rows of a single level, and add up the others in one."""
-    kept, others = entries[:ROWS_BY_DEFAULT], entries[ROWS_BY_DEFAULT:]
-    rest = Tally()
-    buffers = 0
-    for entry in others:
-        rest += entry.each * entry.times
-        buffers += entry.buffers * entry.times
-    return [*kept, _Entry(f"… {plural(len(others), 'more row')}", "", 1, rest, 1, buffers)]
-
-
-def _row(entry: _Entry, whole: Layer, options: Options) -> Row:
-    total = entry.each * entry.times
-    cells: dict[str, Cell] = {
-        "layer": entry.name,
-        "depth": entry.depth,
-        "type": f"{entry.times} × {entry.type}" if entry.times > 1 else entry.type,
-        "kind": entry.role,
-        "each": _bounded(entry.each.total, entry.each) if entry.times > 1 else 0,
-        "total": _bounded(total.total, total),
-        "trainable": _bounded(total.trainable, total),
-        "frozen": total.frozen,
-        "unknown": total.unknown,
-        "bytes": _bounded(total.nbytes, total),
-        "share": total.total / whole.total if whole.total else 0.0,
-        "buffers": entry.buffers * entry.times,
-    }
-    columns = (*COLUMNS, BUFFERS) if options.buffers else COLUMNS
-    return Row(tuple(cells[column.key] for column in columns), entry.depth, entry.role)
-
-
-def _bounded(number: int, tally: Tally) -> int:
-    return AtLeast(number) if tally.uninitialized else number
+def _natural(name: str) -> list[str | int]:
+    """Return a key that sorts «layers.2» before «layers.10»."""
+    return [int(part) if number % 2 else part for number, part in enumerate(re.split(r"([0-9]{1,18})", name))]
 
 
 def remarks(report: Report) -> tuple[Remark, ...]:
     """Return what is to be said under a report: sizes, ties and notes."""
-    dtypes = (
-        ", ".join(f"{dtype} {exact(count)}" for dtype, count in report.dtypes.items())
-        if len(report.dtypes) > 1
-        else "".join(report.dtypes)
-    )
-    said = [f"{size(report.nbytes)} of parameters" + (f" ({dtypes})" if dtypes else "")]
+    return (_sizes(report), *_ties(report), *_notes(report.notes))
+
+
+def _sizes(report: Report) -> Remark:
+    counts = report.dtypes
+    dtypes = ", ".join(counts if len(counts) == 1 else (f"{dtype} {exact(count)}" for dtype, count in counts.items()))
+    at_least = "at least " if report.uninitialized else ""
+    said = f"{at_least}{size(report.nbytes)} of parameters" + (f" ({dtypes})" if dtypes else "")
     buffers = report.buffers
     if buffers.total:
-        said.append(f"{exact(buffers.total)} in buffers ({size(buffers.nbytes)}), not part of the total")
-    facts = [Remark(" · ".join(said))]
-    ties = report.ties
+        said += f" · {exact(buffers.total)} in buffers ({size(buffers.nbytes)}), not part of the total"
+    return Remark(said)
+
+
+def _ties(report: Report) -> Iterator[Remark]:
     sizes = {param.name: param.numel for param in report.params}
-    for name, others in list(ties.items())[:_FAULTS_OF_A_KIND]:
-        numel = sizes[name]
-        listed = ", ".join(others[:2]) + (f" and {len(others) - 2} more" if len(others) > 2 else "")  # noqa: PLR2004
-        facts.append(Remark(f"tied: {listed} = {name}" + ("" if numel is None else f" ({exact(numel)}, counted once)")))
-    if len(ties) > _FAULTS_OF_A_KIND:
-        facts.append(
-            Remark(
-                f"tied: {plural(len(ties) - _FAULTS_OF_A_KIND, 'more tensor')} with several names; --params shows them"
-            )
-        )
-    for code, notes in groupby(sorted(report.notes, key=lambda note: note.code), key=lambda note: note.code):
-        listed_notes = list(notes)
-        fault = code not in {"filtered", "weights-skipped", "pruned"}
-        facts.extend(
-            Remark(f"{code}: {f'{note.where}: ' if note.where else ''}{note.message}", fault)
-            for note in listed_notes[:_FAULTS_OF_A_KIND]
-        )
-        if len(listed_notes) > _FAULTS_OF_A_KIND:
-            facts.append(
-                Remark(
-                    f"{code}: {len(listed_notes) - _FAULTS_OF_A_KIND} more of the kind; -f json lists them all", fault
-                )
-            )
-    return tuple(facts)
+    ties = list(report.ties.items())
+    for name, others in ties[:_REMARKS_OF_A_KIND]:
+        numel = sizes.get(name)
+        listed = ", ".join(others) if len(others) <= _TIES_BY_NAME else f"{others[0]} and {len(others) - 1} more"
+        yield Remark(f"tied: {listed} = {name}" + ("" if numel is None else f" ({exact(numel)}, counted once)"))
+    if len(ties) > _REMARKS_OF_A_KIND:
+        more = plural(len(ties) - _REMARKS_OF_A_KIND, "more tensor")
+        yield Remark(f"tied: {more} with several names; --params shows them")
 
 
-def comparison(reports: Sequence[Report]) -> Grid:
-    """Return one row a report, each set against the first."""
-    columns = (
-        Column("target", "Target", "name"),
-        Column("total", "Parameters", "count"),
-        Column("trainable", "Trainable", "count"),
-        Column("frozen", "Frozen", "count"),
-        Column("unknown", "Unknown", "count", hide_if_zero=True),
-        Column("bytes", "Size", "bytes"),
-        Column("buffers", "Buffers", "count"),
-        Column("ratio", f"× {reports[0].target}", "ratio", readers="people"),
-    )
-    first = reports[0].total
-    rows = tuple(
-        Row(
-            (
-                report.target,
-                _bounded(report.total, report.root.tally),
-                _bounded(report.trainable, report.root.tally),
-                report.frozen,
-                report.unknown,
-                _bounded(report.nbytes, report.root.tally),
-                report.buffers.total,
-                report.total / first if first else None,
-            )
-        )
-        for report in reports
-    )
-    return Grid(f"{len(reports)} targets", columns, rows)
+def _notes(notes: Iterable[Note]) -> Iterator[Remark]:
+    by_code: dict[str, list[Note]] = {}
+    for note in notes:
+        by_code.setdefault(note.code, []).append(note)
+    for code, alike in by_code.items():
+        said = [f"{note.where}: {note.message}" if note.where else note.message for note in alike]
+        if len(said) > _REMARKS_OF_A_KIND:
+            more = len(said) - _REMARKS_OF_A_KIND
+            said[_REMARKS_OF_A_KIND:] = [f"{exact(more)} more of the kind; -f json lists them all"]
+        yield from (Remark(f"{code}: {text}", code not in _FACTS) for text in said)

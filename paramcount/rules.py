@@ -9,7 +9,7 @@ from fnmatch import translate
 from typing import Literal
 
 from paramcount.errors import UnmatchedPattern, closest, did_you_mean
-from paramcount.inventory import Inventory, Note, Param, retie
+from paramcount.inventory import Inventory, Module, Note, Param, retie
 from paramcount.report import tally
 from paramcount.units import exact
 
@@ -147,10 +147,20 @@ def _keep(inventory: Inventory, *, params: set[str], buffers: set[str], modules:
             parent = parent.rpartition(".")[0]
     remaining = replace(
         inventory,
-        modules=tuple(module for module in inventory.modules if module.name in kept),
+        modules=_relisted(module for module in inventory.modules if module.name in kept),
         params=retie(param for param in inventory.params if param.name in params),
         buffers=retie(buffer for buffer in inventory.buffers if buffer.name in buffers),
     )
     left_out = tally(inventory.params).total - tally(remaining.params).total
     note = Note("filtered", "", f"{why}: {exact(left_out)} of the model's parameters are left out of this count")
     return replace(remaining, notes=(*inventory.notes, note))
+
+
+def _relisted(modules: Iterable[Module]) -> tuple[Module, ...]:
+    """Let the first remaining name of each module be the module, and its other names refer to that one."""
+    heirs: dict[str, str] = {}
+    relisted = []
+    for module in modules:
+        heir = heirs.setdefault(module.name if module.same_as is None else module.same_as, module.name)
+        relisted.append(replace(module, same_as=None if heir == module.name else heir))
+    return tuple(relisted)

@@ -1,4 +1,4 @@
-"""The output formats: each module here is one, and its file name is the word that ``-f`` takes."""
+"""The output formats: each module here that has ``render`` is one, and its file name is the word that ``-f`` takes."""
 
 from __future__ import annotations
 

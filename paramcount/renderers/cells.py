@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from paramcount.grid import AtLeast, Cell, Column
+import math
+
+from paramcount.grid import AtLeast, Cell, Column, Grid, ShareAtLeast, ShareAtMost
 from paramcount.units import exact, size
+
+_SMALLEST_WITH_TWO_DECIMALS = 0.1
 
 
 def printed(cell: Cell, column: Column) -> str:
@@ -12,25 +16,39 @@ def printed(cell: Cell, column: Column) -> str:
         return "?"
     if isinstance(cell, str):
         return visible(cell)
-    bound = "≥ " if isinstance(cell, AtLeast) else ""
-    if column.kind == "bytes":
-        return bound + size(int(cell))
     if column.kind == "share":
-        return percent(float(cell))
+        return percent(cell)
     if column.kind == "ratio":
-        return f"{cell:.3g}"
-    return bound + exact(int(cell))
+        return f"{cell:,.2f}×" if cell >= _SMALLEST_WITH_TWO_DECIMALS else f"{cell:.2g}×"
+    number = int(cell)
+    return ("≥ " if isinstance(cell, AtLeast) else "") + (size(number) if column.kind == "bytes" else exact(number))
 
 
 def percent(share: float) -> str:
     """Return a share with one decimal: «<0.1%» for what is there but would round to none, «>99.9%» likewise."""
-    if 0 < share < 0.0005:  # noqa: PLR2004  # rounds to 0.0
+    if isinstance(share, ShareAtLeast):
+        return f"≥ {math.floor(share * 1000) / 10:.1f}%"
+    if isinstance(share, ShareAtMost) and share:
+        return f"≤ {math.ceil(share * 1000) / 10:.1f}%"
+    text = f"{share:.1%}"
+    if share > 0 and text == "0.0%":
         return "<0.1%"
-    if 0.9995 <= share < 1:  # noqa: PLR2004  # rounds to 100.0
-        return ">99.9%"
-    return f"{share:.1%}"
+    return ">99.9%" if share < 1 and text == "100.0%" else text
 
 
 def visible(text: str) -> str:
     """Return ``text`` with its control characters escaped."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def own_names(grid: Grid) -> list[str]:
+    """Return each row's name without the name of the row that it is beneath."""
+    names: list[str] = []
+    above: list[tuple[int, str]] = []  # depth and full name of the rows that the current one is beneath
+    for row in grid.rows:
+        while above and above[-1][0] >= row.depth:
+            above.pop()
+        name = printed(row.cells[0], grid.columns[0])
+        names.append(name.removeprefix(f"{above[-1][1]}.") if above else name)
+        above.append((row.depth, name))
+    return names

@@ -5,7 +5,16 @@ from __future__ import annotations
 import csv
 import io
 
-from paramcount.grid import Result, Style
+from paramcount.grid import Grid, Result, Style
+
+_ENDING = "\r\n"  # told to the writer, which quotes a cell that holds any character of it
+
+
+class _Lines(io.StringIO):
+    """Lines that end as they do everywhere else in a terminal or a pipe."""
+
+    def write(self, line: str, /) -> int:
+        return super().write(line.removesuffix(_ENDING) + "\n")
 
 
 def render(result: Result, style: Style) -> str:  # noqa: ARG001
@@ -15,19 +24,23 @@ def render(result: Result, style: Style) -> str:  # noqa: ARG001
 
 def separated(result: Result, delimiter: str) -> str:
     """Return the rows with another delimiter; a cell that holds it is quoted."""
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    header: list[str] = []
-    for grid in result.grids():
-        table = grid.for_machines()
-        columns = ["target", *(column.key for column in table.columns if column.key != "target")]
-        if columns != header:
-            if header:
-                continue  # a comparison repeats the totals
-            header = columns
-            writer.writerow(header)
-        for row in (*table.totals, *table.rows):
-            cells = dict(zip((column.key for column in table.columns), row.cells, strict=True))
-            cells.setdefault("target", table.subject)
-            writer.writerow(["" if cells[key] is None else cells[key] for key in header])
-    return text.getvalue().rstrip("\n")
+    grids = result.grids()
+    tables = [grid.for_machines() for grid in grids if not grid.summary] or [grid.for_machines() for grid in grids]
+    if not tables:
+        return ""
+    header = list(dict.fromkeys(["target", *(column.key for table in tables for column in table.columns)]))
+    text = _Lines()
+    writer = csv.DictWriter(text, header, restval="", delimiter=delimiter, lineterminator=_ENDING)
+    writer.writeheader()
+    for table in tables:
+        writer.writerows(_records(table))
+    return text.getvalue().removesuffix("\n")
+
+
+def _records(table: Grid) -> list[dict[str, object]]:
+    """Return the rows by the keys of their columns, those that sum up the others first; what is not known is blank."""
+    keys = [column.key for column in table.columns]
+    return [
+        {"target": table.subject} | {key: cell for key, cell in zip(keys, row.cells, strict=True) if cell is not None}
+        for row in (*table.totals, *table.rows)
+    ]

@@ -1,40 +1,69 @@
-"""What the formats drawn by rich have in common: a console that writes to a string."""
+"""What the formats for a terminal have in common: styled lines, fitted to its width."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from typing import TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.text import Text
 
-from paramcount.grid import Remark, Style
+from paramcount.grid import Grid, Remark, Style
 from paramcount.renderers.cells import visible
 
-_UNLIMITED = 100_000  # columns: rich wants a number
+_NARROWEST = 20  # columns that wrapped text gets, however far it is indented
 
 
-def drawn(parts: Iterable[RenderableType], style: Style) -> str:
-    """Return what rich makes of ``parts``, one below the other, without spaces at the ends of lines."""
+def drawn(lines: Iterable[Text], style: Style) -> str:
+    """Return the lines as they are, one below the other, with or without colours."""
+    if not style.color:
+        return "\n".join(line.plain for line in lines)
     text = io.StringIO()
-    console = Console(
-        file=text,
-        width=style.width or _UNLIMITED,
-        force_terminal=style.color,
-        color_system="standard" if style.color else None,
-        no_color=not style.color,
+    console = _console(text)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    return text.getvalue().removesuffix("\n")
+
+
+def wrapped(text: Text, width: int | None, *, first: str = "", rest: str = "") -> list[Text]:
+    """Return ``text`` in lines of ``width`` columns, each behind its prefix; None: in one line."""
+    if width is None or text.cell_len <= width - len(first):
+        lines = [text]
+    else:
+        lines = list(text.wrap(_console(io.StringIO()), max(width - max(len(first), len(rest)), _NARROWEST)))
+    for line in lines:
+        line.rstrip()
+    return [Text.assemble((rest if number else first, "dim"), line) for number, line in enumerate(lines)]
+
+
+def heading(grid: Grid, style: Style) -> list[Text]:
+    """Return the lines above a table."""
+    return wrapped(Text(visible(grid.title), style="bold"), style.width)
+
+
+def footing(grid: Grid, style: Style) -> list[Text]:
+    """Return the lines under a table: its remarks, behind an empty one."""
+    lines = [line for remark in grid.remarks for line in _remark(remark, style)]
+    return [Text(), *lines] if lines else []
+
+
+def _remark(remark: Remark, style: Style) -> list[Text]:
+    text = Text(visible(remark.text), style="yellow" if remark.fault else "dim")
+    return wrapped(text, style.width, first="! " if remark.fault else "  ", rest="    ")
+
+
+def _console(file: TextIO) -> Console:
+    # Nothing of where it runs may show: neither the environment nor a notebook nor the size of a terminal.
+    return Console(
+        file=file,
+        force_terminal=True,
+        force_jupyter=False,
+        force_interactive=False,
+        color_system="standard",
+        no_color=False,
         legacy_windows=False,
+        width=80,
+        height=25,
+        _environ={},
     )
-    for part in parts:
-        console.print(part, soft_wrap=isinstance(part, Text) and style.width is None)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
-
-
-def title(text: str) -> Text:
-    """Return a heading."""
-    return Text(visible(text), style="bold")
-
-
-def remark(said: Remark) -> Text:
-    """Return a line under a table."""
-    return Text(("! " if said.fault else "  ") + visible(said.text), style="yellow" if said.fault else "dim")
