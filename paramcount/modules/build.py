@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from paramcount.errors import BuildError, ParamcountError
 from paramcount.inventory import Note
+from paramcount.modules.failure import is_installed
 from paramcount.pause import paused_collector
 from paramcount.units import size
 
@@ -26,52 +30,53 @@ Made = TypeVar("Made")
 class Attempt:
     """What a way of building reports about itself while the constructor runs."""
 
-    nbytes: int = 0  # of the tensors that were not allocated
-    obstacle: str | None = None  # the value that the constructor wanted, and could not have without memory
+    nbytes: int = 0  # of the tensors that were not allocated, and existed at its end
+    obstacle: str | None = None  # what the constructor wanted, and could not have without memory
     skipped_downloads: list[str] = field(default_factory=list)
 
 
 def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Made, tuple[Note, ...]]:
     """Return what ``construct`` returns, and what there is to say about how it was built.
 
-    The ways are tried in turn until one succeeds: ``weightless`` (only small tensors are real), plain
-    ``torch.device("meta")``, and real memory, as the constructor alone would have it. ``device`` "meta" leaves out the
-    last way, "cpu" all but the last. ``construct`` must be fit to be called again.
+    First without weights: only small tensors are real. Where that fails, or the constructor asked for a value that was
+    not there, in real memory, as the constructor alone would have it. ``device`` "meta" leaves out the second way,
+    "cpu" the first. ``construct`` must be fit to be called again.
 
     Raises:
         BuildError: the constructor needs more memory than there is.
         Exception: the constructor's own, as the last way raised it.
 
     """
-    from paramcount.modules.weightless import Weightless
+    from paramcount.modules.weightless import Weightless, without_missing_devices
 
     attempt = Attempt()
+    outputs = (_Output("stdout"), _Output("stderr"))
     failure: BaseException | None = None
     if device != "cpu":
-        for way in (Weightless(attempt).active, _on_meta):
-            try:
-                with _undisturbed(attempt), way():
-                    made = construct()
-            except (ParamcountError, *_NOT_OUR_DOING):
+        weightless = Weightless(attempt)
+        try:
+            with _undisturbed(attempt, outputs), _plain_imports(weightless.paused), weightless.active():
+                made = construct()
+        except ParamcountError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a user's constructor raises
+            if attempt.obstacle is None and isinstance(error, _NOT_OUR_DOING):
                 raise
-            except Exception as error:  # noqa: BLE001  # whatever a user's constructor raises
-                failure = failure or error
-            else:
-                if attempt.obstacle is None:
-                    return made, _notes(attempt)
-            if attempt.obstacle is not None:  # also where the constructor caught our error and went on with a guess
-                break
+            failure = error
+        else:
+            if attempt.obstacle is None:
+                return made, _notes(attempt)
+            # The constructor caught our error, and went on with a guess.
         if device == "meta":
             raise failure or BuildError(f"it cannot be built without memory: {attempt.obstacle}")
         _demand_memory(attempt, failure)
-    attempt.skipped_downloads.clear()
-    with _undisturbed(attempt):
+        attempt.skipped_downloads.clear()
+    with _undisturbed(attempt, outputs), without_missing_devices(attempt):
         made = construct()
+    if device == "cpu":
+        return made, _notes(attempt)
     reason = attempt.obstacle or _told(failure)
-    return made, (
-        *_notes(attempt),
-        *([] if device == "cpu" else [Note("real-memory", "", f"built in real memory: {reason}")]),
-    )
+    return made, (*_notes(attempt), Note("real-memory", "", f"built in real memory: {reason}"))
 
 
 def _told(failure: BaseException | None) -> str:
@@ -88,68 +93,161 @@ def _notes(attempt: Attempt) -> tuple[Note, ...]:
 
 def _demand_memory(attempt: Attempt, failure: BaseException | None) -> None:
     """Raise rather than let the operating system kill the process."""
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
-    if available is not None and attempt.nbytes > available:
-        reason = attempt.obstacle or _told(failure)
-        raise BuildError(
-            f"it cannot be built without memory ({reason}), and in memory it takes at least {size(attempt.nbytes)}, "
-            f"of which {size(available)} are free"
-        ) from failure
+    available = _available_memory()
+    if available is None or attempt.nbytes <= available:
+        return
+    if failure is not None and attempt.obstacle is None:
+        raise failure  # most likely the constructor's own error, which memory would not mend
+    raise BuildError(
+        f"it cannot be built without memory ({attempt.obstacle}), and in memory it takes at least "
+        f"{size(attempt.nbytes)}, of which {size(available)} are free"
+    ) from failure
+
+
+def _available_memory() -> int | None:
+    """Return how many bytes this process may still take, or None where the operating system does not say."""
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text("ascii").splitlines())
+        available = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    with suppress(OSError, ValueError):  # a container's own limit, or none: "max"
+        limit, used = (int((_CONTAINER / name).read_text("ascii")) for name in ("memory.max", "memory.current"))
+        available = min(available, max(0, limit - used))
+    return available
+
+
+# Where Linux says what limits a container's processes: https://docs.kernel.org/admin-guide/cgroup-v2.html
+_CONTAINER = Path("/sys/fs/cgroup")
 
 
 @contextmanager
-def _on_meta() -> Iterator[None]:
+def _undisturbed(attempt: Attempt, outputs: Iterable[_Output] = ()) -> Iterator[None]:
+    """Fetch nothing, and leave the settings of the whole process as they were."""
     import torch
 
-    with torch.device("meta"):
-        yield
-
-
-@contextmanager
-def _undisturbed(attempt: Attempt) -> Iterator[None]:
-    """Fetch nothing, and leave PyTorch's process-wide settings as they were."""
-    import torch
-
-    dtype, grad, random_state = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_rng_state()
-    default_device = torch.get_default_device()
-    with paused_collector(), warnings.catch_warnings(), _no_downloads(attempt):
-        for message in _OUR_DOING:
-            warnings.filterwarnings("ignore", message=message)
+    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    random_state, python_random_state = torch.get_rng_state(), random.getstate()
+    device = _default_device()
+    with ExitStack() as stack:
+        stack.enter_context(paused_collector())
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(_no_downloads(attempt))
+        for output in outputs:
+            stack.enter_context(output)
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad)
             torch.set_rng_state(random_state)
-            if torch.get_default_device() != default_device:
-                torch.set_default_device(default_device)
+            random.setstate(python_random_state)
+            if _default_device() != device:
+                torch.set_default_device(device)
+
+
+def _default_device() -> torch.device | None:
+    """Return what torch.set_default_device() was called with: get_default_device() fails for a missing one."""
+    import torch
+
+    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # noqa: SLF001  # for want of a public one
+    return None if context is None else context.device
+
+
+@contextmanager
+def _plain_imports(paused: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Run installed modules, imported only now, as ever: what they make when they are imported outlives the build."""
+
+    def exec_module(self: SourceFileLoader, module: ModuleType) -> None:
+        with paused() if is_installed(self.path) else nullcontext():
+            super(SourceFileLoader, self).exec_module(module)
+
+    SourceFileLoader.exec_module = exec_module  # type: ignore[method-assign,assignment]  # a module is a module
+    try:
+        yield
+    finally:
+        del SourceFileLoader.exec_module  # it has none of its own, and inherits it again
+
+
+class _Output:
+    """One of the process's output streams, on which a retry does not repeat what it has in common with the first try.
+
+    Entered once for each try, it stands in the stream's place.
+    """
+
+    def __init__(self, name: Literal["stdout", "stderr"]) -> None:
+        self._name = name
+        self._printed = ""  # by the first try
+        self._repeated: int | None = None  # how much of that this try has printed again; None: it repeats nothing
+        self._is_first = True
+
+    def __enter__(self) -> None:
+        self._stream = getattr(sys, self._name)
+        if self._stream is not None:
+            setattr(sys, self._name, self)
+        self._repeated = None if self._is_first else 0
+
+    def __exit__(self, *_exception: object) -> None:
+        setattr(sys, self._name, self._stream)
+        self._is_first, self._repeated = False, None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        common = 0
+        if self._repeated is not None:
+            common = _common(self._printed[self._repeated :], text)
+            # From the first difference on, all is news.
+            self._repeated = self._repeated + common if common == len(text) else None
+        elif self._is_first:
+            self._printed += text
+        if common < len(text):
+            self._stream.write(text[common:])
+        return len(text)
 
 
 # What a constructor raises with memory just as without: trying again would only repeat what it prints.
 _NOT_OUR_DOING = (ImportError, NameError, OSError, SyntaxError)
 
-# Warnings that a plain build would not give.
-_OUR_DOING = (
-    r"for .*: copying from a non-meta parameter in the checkpoint to a meta parameter",
-    r"Initializing zero-element tensors is a no-op",
-)
+
+def _common(text: str, other: str) -> int:
+    """Return how many characters both begin with."""
+    return next((at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
+
+
+class _WeightsNeeded(BuildError, AttributeError):
+    """The constructor looks into weights that were not fetched. An AttributeError, too: hasattr() is no such look."""
 
 
 class _Unfetched(dict[str, Any]):
-    """Stands for a checkpoint that was not downloaded: empty, whatever part of it is asked for."""
+    """Stands for a checkpoint that was not downloaded: empty, whatever part of it is asked for or taken out."""
 
-    def __missing__(self, key: str) -> _Unfetched:
-        return _Unfetched()
+    def __getitem__(self, key: Any) -> Any:
+        return self.get(key, _Unfetched()) if isinstance(key, str) else _Unfetched()
 
-    def pop(self, key: str, default: object = None) -> Any:  # noqa: ARG002  # it has none
-        return default
+    def __delitem__(self, key: str) -> None:
+        self.pop(key)
+
+    def pop(self, key: str, default: Any = None) -> Any:
+        return super().pop(key, _Unfetched() if default is None else default)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise _WeightsNeeded(
+            f"its constructor takes .{name} from pretrained weights, and no weights are ever fetched",
+            hint="build it without: its constructor may have an argument for that, such as -a pretrained=false",
+        )
 
 
 @contextmanager
 def _no_downloads(attempt: Attempt) -> Iterator[None]:
     """Let ``torch.hub``, and all who use its function, return empty checkpoints; and let models accept them."""
     import torch
+    from torch.nn.modules.module import _IncompatibleKeys
 
+    warnings.filterwarnings("ignore", message=r"for .*: copying from a non-meta parameter in the checkpoint to a meta")
     fetch, load = torch.hub.load_state_dict_from_url, torch.nn.Module.load_state_dict
 
     def load_state_dict_from_url(url: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
@@ -157,7 +255,11 @@ def _no_downloads(attempt: Attempt) -> Iterator[None]:
         return _Unfetched()
 
     def load_state_dict(self: torch.nn.Module, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:  # noqa: FBT001, FBT002
-        return load(self, state_dict, strict=strict and not attempt.skipped_downloads, assign=assign)
+        if attempt.skipped_downloads:
+            strict, state_dict = False, {key: value for key, value in state_dict.items() if value != _Unfetched()}
+            if not state_dict:
+                return _IncompatibleKeys([], [])
+        return load(self, state_dict, strict=strict, assign=assign)
 
     _replace_everywhere(fetch, load_state_dict_from_url)
     torch.nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]

@@ -68,9 +68,9 @@ def on_loan(code: Code) -> Iterator[None]:
     finally:
         sys.path[:], sys.argv = path, argv
         os.chdir(folder)
-        for name in sys.modules.keys() - known:
-            if _is_users(sys.modules[name]):
-                del sys.modules[name]
+        # All are found before any is forgotten: a namespace package looks its parent up to say where it is.
+        for name in [name for name in sys.modules.keys() - known if _is_users(sys.modules[name])]:
+            del sys.modules[name]
         sys.modules.update(set_aside)
 
 
@@ -87,7 +87,7 @@ def _is_users(module: ModuleType) -> bool:
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None)
     if origin is None:  # a namespace package, or a module made by hand
-        return getattr(spec, "loader", None) is not None and bool(getattr(module, "__path__", None))
+        return any(not is_installed(folder) for folder in getattr(module, "__path__", ()))
     return (
         not isinstance(spec and spec.loader, ExtensionFileLoader)
         and origin not in {"built-in", "frozen"}

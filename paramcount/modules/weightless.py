@@ -1,19 +1,24 @@
 """A way to run any constructor in next to no memory: small tensors are real, large ones have only a shape.
 
-Large tensors live on the meta device. Small ones are computed as usual, because constructors read values from them
-(drop-path rates from ``linspace``, layer widths from ``tolist()``). Where the two meet, the result is as unknown as
-its least known part, and a value that is asked for and not known ends the attempt.
+Large tensors live on the meta device, though to all but PyTorch itself they say that they are on the CPU. Small ones
+are computed as usual, because constructors read values from them (drop-path rates from ``linspace``, layer widths from
+``tolist()``). Where the two meet, the result is as unknown as its least known part. A value that is asked for and not
+known is an obstacle: it goes into the log before it is raised, because a constructor may catch the error and go on
+with a guess.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from math import prod
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
+import torch.utils._device
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,9 +28,14 @@ from torch.utils._pytree import tree_iter, tree_map_only
 LARGEST_COMPUTED = 1 << 16
 LARGEST_UNINITIALIZED = 1 << 8
 
+# The seed of a generator from which a draw was skipped: all it gives from now on differs from what PyTorch would draw.
+# As a seed it goes wherever the generator's state goes, and ends when the constructor seeds anew.
+_ASTRAY = 0x7061_7261_6D63_6F75
+
 aten = torch.ops.aten
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
+Handler = Callable[["_Requests", Any, Args, Kwargs], Any]
 
 
 class ValueNeeded(RuntimeError):
@@ -49,9 +59,60 @@ class Weightless:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Build without memory inside this context."""
+        """Build without memory inside this context; after it, the log has the memory that was saved in the end."""
         with self._requests, self._tensors:
-            yield
+            try:
+                yield
+            finally:  # here, while what failed still holds its tensors
+                self._tensors.log.nbytes = self._tensors.saved_bytes()
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Let PyTorch be itself inside a context."""
+        return self._tensors.pause()
+
+
+def without_missing_devices(log: Log) -> AbstractContextManager[object]:
+    """Put on the CPU, inside this context, what is wanted on a device, if this machine has but the CPU."""
+    return nullcontext() if torch.accelerator.is_available() else _Requests(_Tensors(log))
+
+
+class _Traits(NamedTuple):
+    """What matters here of an operation."""
+
+    is_view: bool  # the result is its argument's memory, or its argument itself, in another shape
+    is_random: bool
+    depends_on_values: bool  # even the result's shape does, or it is no tensor at all
+    makes: bool  # a tensor from nothing but a size, which may be another tensor's
+    leaves_empty: bool  # makes it, and writes nothing
+    takes_device: bool
+    size: int | None  # the position of what says how large a tensor it makes
+    writes: tuple[int | str, ...]  # the arguments written to, by position or name
+    writes_in_place: bool  # writes to its first argument, and returns nothing else
+    broadcasts: bool  # writes values of any shape that fits the target's
+
+
+@cache
+def _traits(func: Any) -> _Traits:
+    schema, tags = func._schema, func.tags  # noqa: SLF001  # the only way to an operation's schema
+    arguments = list(enumerate(schema.arguments))
+    is_view = func.is_view or torch.Tag.inplace_view in tags
+    writes = tuple(
+        argument.name if argument.kwarg_only else position
+        for position, argument in arguments
+        if argument.alias_info is not None and argument.alias_info.is_write and not is_view
+    )
+    return _Traits(
+        is_view=is_view,
+        is_random=torch.Tag.nondeterministic_seeded in tags,
+        depends_on_values=torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags,
+        makes=func in _LIKE_FACTORIES or not any("Tensor" in str(argument.type) for _, argument in arguments),
+        leaves_empty=func in _EMPTY_FACTORIES,
+        takes_device=any(argument.name == "device" for _, argument in arguments),
+        size=next((position for position, argument in arguments if argument.name in ("size", "steps")), None),
+        writes=writes,
+        writes_in_place=0 in writes and all(returned.alias_info is not None for returned in schema.returns),
+        broadcasts=func is aten.copy_.default or torch.Tag.pointwise in tags,
+    )
 
 
 class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's own lack
@@ -60,92 +121,188 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
     def __init__(self, log: Log) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the same
         self.log = log
-        # Real storages that hold no values yet, because writing them was skipped: kept alive, so that no other
-        # tensor can come by the same address.
+        self.paused = False
+        # Real storages without their values, because writing those was skipped, and meta storages that the constructor
+        # itself wished for: both kept alive, so that no other tensor can come by the same address.
         self.hollow: dict[int, torch.UntypedStorage] = {}
+        self.declared: dict[int, torch.UntypedStorage] = {}
+        self.shells: list[tuple[StorageWeakRef, int]] = []  # what was not allocated, and its bytes
+        self.unseeded = torch.default_generator.initial_seed()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # PyTorch wraps a mode's method so that its compiler leaves it alone, and imports the whole compiler for that.
+        return False
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        before, self.paused = self.paused, True
+        try:
+            yield
+        finally:
+            self.paused = before
 
     def is_unknown(self, tensor: torch.Tensor) -> bool:
-        return tensor.is_meta or (bool(self.hollow) and tensor.untyped_storage()._cdata in self.hollow)  # noqa: SLF001
+        return tensor.is_meta or self.is_hollow(tensor)
+
+    def is_hollow(self, tensor: torch.Tensor) -> bool:
+        return bool(self.hollow) and _address(tensor) in self.hollow
+
+    def stands_in(self, tensor: torch.Tensor) -> bool:
+        """Whether the tensor is on the meta device by our choice, not the constructor's."""
+        return tensor.is_meta and _address(tensor) not in self.declared
 
     def hollow_out(self, tensor: torch.Tensor) -> None:
-        if not tensor.is_meta:
-            storage = tensor.untyped_storage()
-            self.hollow[storage._cdata] = storage  # noqa: SLF001  # the one identity a storage has
+        address = _address(tensor)
+        if not tensor.is_meta and address is not None:
+            self.hollow[address] = tensor.untyped_storage()
+
+    def declare(self, made: Any) -> Any:
+        for tensor in tree_iter(made):
+            if isinstance(tensor, torch.Tensor) and (address := _address(tensor)) is not None:
+                self.declared[address] = tensor.untyped_storage()
+        return made
+
+    def saved(self, made: Any) -> Any:
+        for tensor in _tensors_in((made,)):
+            if tensor.is_meta and _address(tensor) is not None:
+                storage = tensor.untyped_storage()
+                self.shells.append((StorageWeakRef(storage), storage.nbytes()))  # type: ignore[no-untyped-call]  # PyTorch's
+        return made
+
+    def saved_bytes(self) -> int:
+        alive = {reference.cdata: nbytes for reference, nbytes in self.shells if not reference.expired()}  # type: ignore[no-untyped-call]  # the same
+        return sum(alive.values())
 
     def need(self, what: str) -> ValueNeeded:
         self.log.obstacle = self.log.obstacle or what
         return ValueNeeded(f"paramcount builds without memory, and here {what}")
 
+    def is_astray(self, generator: torch.Generator | None) -> bool:
+        """Whether what this generator draws depends on draws that were skipped."""
+        return (generator or torch.default_generator).initial_seed() == _ASTRAY
+
+    def skip_draw(self, generator: torch.Generator | None) -> None:
+        generator = generator or torch.default_generator
+        # What nobody seeded could as well have been drawn otherwise.
+        if generator is not torch.default_generator or generator.initial_seed() != self.unseeded:
+            generator.manual_seed(_ASTRAY)
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
-        if kwargs.get("pin_memory"):
-            kwargs = {**kwargs, "pin_memory": False}
-        if _writes_values(func):
-            return self.write(func, args, kwargs)
-        tensors = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        if not tensors or func in _LIKE_FACTORIES:
-            return self.create(func, args, kwargs)
-        if any(self.is_unknown(tensor) for tensor in tensors):
-            return self.infer(func, args, kwargs)
-        if func is aten._to_copy.default or _is_view(func) or _certainly_small(tensors, args):  # noqa: SLF001
+        if self.paused:
             return func(*args, **kwargs)
-        return self.compute(func, args, kwargs)
+        traits = _traits(func)
+        if traits.writes:
+            return self.write(func, traits, args, kwargs)
+        if traits.makes:
+            return self.create(func, traits, args, kwargs)
+        tensors = _tensors_in(args, kwargs)
+        if any(map(self.is_unknown, tensors)):
+            return self.infer(func, traits, args, kwargs)
+        if traits.is_view or (not traits.is_random and _certainly_small(tensors, args)):
+            return func(*args, **kwargs)
+        return self.compute(func, traits, args, kwargs)
 
-    def write(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
-        """Write values in place, or not: a target that is large, or gets unknown values, is not worth the memory."""
-        target = args[0]
-        if target.is_meta:
-            return target
-        sources = [leaf for leaf in tree_iter((args[1:], kwargs)) if isinstance(leaf, torch.Tensor)]
-        if any(self.is_unknown(source) for source in sources) or (
-            target.numel() > LARGEST_COMPUTED and torch.Tag.nondeterministic_seeded in func.tags
+    def write(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
+        """Write values, or not: a target that is large, or gets unknown values, is not worth the memory."""
+        targets = _tensors_in(kwargs.get(place) if isinstance(place, str) else args[place] for place in traits.writes)
+        tensors = _tensors_in(args, kwargs)
+        generator = kwargs.get("generator")
+        if not any(map(self.is_unknown, tensors)) and not (
+            traits.is_random
+            and (self.is_astray(generator) or any(target.numel() > LARGEST_COMPUTED for target in targets))
         ):
+            return func(*args, **kwargs)
+        if traits.is_random:
+            self.skip_draw(generator)
+        if not traits.writes_in_place:
+            return self.write_out(func, targets, args, kwargs)
+        if traits.broadcasts and not all(_fits(tensor.shape, targets[0].shape) for tensor in tensors):
+            func(*_on_meta(args), **_on_meta(kwargs))  # raises PyTorch's own error
+        for target in targets:
             self.hollow_out(target)
-            return target
-        return func(*args, **kwargs)
+        return args[0] if func._schema.returns else None  # noqa: SLF001
 
-    def create(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+    def write_out(self, func: Any, targets: list[torch.Tensor], args: Args, kwargs: Kwargs) -> Any:
+        """Find the shapes of results, some of which go into ``targets``: those are then what is returned."""
+        made = self.infer_shape(func, args, kwargs)
+        remaining = iter(targets)
+        made = made if isinstance(made, tuple) else (made,)
+        returned = []
+        for result, place in zip(made, func._schema.returns, strict=False):  # noqa: SLF001
+            target = result if place.alias_info is None else next(remaining, result)
+            if target.shape != result.shape:
+                raise self.need(f"the result of {_name(func)} changes the size of a tensor that it is written to")
+            returned.append(target)
+        for target in targets:
+            self.hollow_out(target)
+        return returned[0] if len(returned) == 1 else tuple(returned)
+
+    def create(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
         """Make a tensor from nothing but its size, real where it is small."""
-        shell = func(*args, **{**kwargs, "device": "meta"})
+        if not traits.takes_device:
+            return func(*args, **kwargs)
         if _device_type(kwargs.get("device")) == "meta":
-            return shell
-        source = args[0] if args and isinstance(args[0], torch.Tensor) else None
-        if source is not None and source.is_meta:
-            return shell
-        valueless = func in _VALUELESS or torch.Tag.nondeterministic_seeded in func.tags
-        if shell.numel() > (LARGEST_UNINITIALIZED if valueless else LARGEST_COMPUTED):
-            self.log.nbytes += shell.numel() * shell.element_size()
-            return shell
-        return func(*args, **{**kwargs, "device": "cpu"})
+            return func(*args, **kwargs)
+        if args and isinstance(args[0], torch.Tensor) and args[0].is_meta:
+            return self.saved(func(*args, **{**kwargs, "device": "meta"}))  # it is going to meet what it is like
+        limit = LARGEST_UNINITIALIZED if traits.leaves_empty or traits.is_random else LARGEST_COMPUTED
+        size = args[traits.size] if traits.size is not None and traits.size < len(args) else None
+        shell = None
+        if size is None and all(type(arg) is int for arg in args):
+            size = [abs(arg) or 1 for arg in args] * 2  # none makes more: eye(n) has n * n elements, arange(n) has n
+        if size is None or (traits.size is None and prod(size) > limit):
+            shell = func(*args, **{**kwargs, "device": "meta"})
+            size = shell.shape
+        numel = size if isinstance(size, int) else prod(size)
+        if numel <= limit and not (traits.is_random and self.is_astray(kwargs.get("generator"))):
+            return func(*args, **{**kwargs, "device": "cpu"})
+        if traits.is_random:
+            self.skip_draw(kwargs.get("generator"))
+        if (
+            shell is None and func in _OF_DEFAULT_DTYPE
+        ):  # as empty() they need none of the Python that they have for meta
+            shell = torch.empty(size, dtype=kwargs.get("dtype"), device="meta")
+        return self.saved(func(*args, **{**kwargs, "device": "meta"}) if shell is None else shell)
 
-    def infer(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+    def infer(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
         """Find only the shape of a result, because a part of it is unknown."""
-        if func is aten._local_scalar_dense.default:  # noqa: SLF001
+        if traits.is_view:
+            if not args[0].is_meta or len(args) == 1 or not isinstance(args[1], torch.Tensor):
+                return func(*args, **kwargs)  # a view of a hollow storage is as hollow, and still the same memory
+            return func(*_on_meta(args), **_on_meta(kwargs))
+        # The second is not the user's .cpu(), which never gets this far: PyTorch itself is about to read the memory.
+        if func is aten._local_scalar_dense.default or (  # noqa: SLF001
+            func is aten._to_copy.default and _device_type(kwargs.get("device")) == "cpu" and args[0].is_meta  # noqa: SLF001
+        ):
             raise self.need("a value is read from a tensor that has none")
-        if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
-            raise self.need(f"the outcome of {func.__name__.partition('.')[0]} depends on values that are not there")
-        if func is aten._to_copy.default and _device_type(kwargs.get("device")) == "cpu" and args[0].is_meta:  # noqa: SLF001
-            # Not the user's .cpu(), which never gets this far: PyTorch itself is about to read the memory.
-            raise self.need("a value is read from a tensor that has none")
-        if _is_view(func) and not args[0].is_meta:
-            return func(*args, **kwargs)  # a view of a hollow storage is as hollow, and still the same memory
-        if "device" in kwargs:
-            kwargs = {**kwargs, "device": "meta"}
-        args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
-        return func(*args, **kwargs)
+        if traits.depends_on_values:
+            raise self.need(f"the outcome of {_name(func)} depends on values that are not there")
+        if traits.is_random:
+            self.skip_draw(kwargs.get("generator"))
+        return self.saved(self.infer_shape(func, args, {**kwargs, "device": "meta"} if "device" in kwargs else kwargs))
 
-    def compute(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
-        """Compute what may be large only if it is not."""
-        shells = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
+    def infer_shape(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         try:
-            shell = func(*shells[0], **shells[1])
+            return _shell(func, args, kwargs)
+        except Exception as error:
+            # It may be that only the meta device cannot do it, and that the constructor catches this.
+            self.log.obstacle = self.log.obstacle or f"{_name(func)} fails: {str(error).partition(': ')[0][:80]}"
+            raise
+
+    def compute(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
+        """Compute what may be large only if it is not."""
+        try:
+            shell = _shell(func, args, kwargs)
         except Exception:  # noqa: BLE001  # no shape without values: compute it
             return func(*args, **kwargs)
-        results = [leaf for leaf in tree_iter(shell) if isinstance(leaf, torch.Tensor)]
-        if any(result.numel() > LARGEST_COMPUTED for result in results):
-            self.log.nbytes += sum(result.numel() * result.element_size() for result in results)
-            return shell
-        return func(*args, **kwargs)
+        generator = kwargs.get("generator")
+        if any(result.numel() > LARGEST_COMPUTED for result in _tensors_in((shell,))):
+            if traits.is_random:
+                self.skip_draw(generator)
+            return self.saved(shell)
+        return self.saved(shell) if traits.is_random and self.is_astray(generator) else func(*args, **kwargs)
 
 
 class _Requests(TorchFunctionMode):
@@ -157,37 +314,184 @@ class _Requests(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
-        if func in _IN_PLACE_MOVES:
-            return args[0]
-        if func in _MOVES:
-            return _moved(args[0], to_cpu=func is torch.Tensor.cpu)
-        if func is torch.Tensor.to:
-            return _to(args, kwargs)
-        if func in _READERS and self.tensors.is_unknown(args[0]):
-            raise self.tensors.need("a value is read from a tensor that has none")
-        if func is _SET_DATA:
-            return self.set_data(*args)
-        device = _device_type(kwargs.get("device"))
-        if device not in (None, "cpu", "meta") or (device is None and func in _factories()):
-            kwargs = {**kwargs, "device": "cpu"}
+        if self.tensors.paused:
+            return func(*args, **kwargs)
+        if kwargs.get("pin_memory"):
+            kwargs = {**kwargs, "pin_memory": False}
+        if (handler := _HANDLERS.get(func)) is not None:
+            return handler(self, func, args, kwargs)
+        if func in _factories() or kwargs.get("device") is not None:
+            return self.place(func, args, kwargs)
         return func(*args, **kwargs)
 
-    def set_data(self, tensor: torch.Tensor, value: torch.Tensor) -> None:
+    def place(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Make a tensor on the CPU, wherever it was wanted, unless that is the meta device."""
+        device = kwargs.get("device")
+        if device is None:
+            device = torch.utils._device.CURRENT_DEVICE  # noqa: SLF001  # get_default_device() fails for a missing one
+        if _device_type(device) == "meta":
+            return self.tensors.declare(func(*args, **{**kwargs, "device": "meta"}))
+        if "out" in kwargs or (func in _CONVERTERS and args and isinstance(args[0], torch.Tensor)):
+            return func(*args, **{**kwargs, "device": None})  # it is as the other tensor is
+        return func(*args, **{**kwargs, "device": "cpu"})
+
+    def to(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Convert without a move, unless that is to the meta device."""
+        tensor, *rest = args
+        flags = [arg for arg in rest if isinstance(arg, bool)]  # non_blocking, copy
+        copy = kwargs.get("copy", len(flags) > 1 and flags[1])
+        other = rest[0] if rest else kwargs.get("other")
+        if isinstance(other, torch.Tensor) and self.tensors.stands_in(other):
+            device, dtype, memory_format = torch.device("cpu"), other.dtype, None
+        else:
+            rest = [arg for arg in rest if not isinstance(arg, bool)]
+            kwargs = {key: value for key, value in kwargs.items() if key not in ("copy", "non_blocking")}
+            device, dtype, _, memory_format = torch._C._nn._parse_to(*rest, **kwargs)  # noqa: SLF001  # as Module.to
+        if _device_type(device) == "meta":
+            return self.tensors.declare(func(*args, **kwargs))
+        converted = func(
+            tensor, dtype=dtype or tensor.dtype, copy=copy, memory_format=memory_format or torch.preserve_format
+        )
+        # A tensor that is moved is a copy: no longer a parameter, if it was one.
+        return converted.clone() if converted is tensor and _device_type(device) not in (None, "cpu") else converted
+
+    def to_type(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Convert by ``tensor.type(torch.HalfTensor)``, whose types name a device as well."""
+        tensor, wanted, *_ = (*args, kwargs.get("dtype"))
+        if wanted is None:
+            return f"torch.{_TYPES.get(tensor.dtype, 'Float')}Tensor" if tensor.is_meta else func(tensor)
+        if not isinstance(wanted, torch.dtype):
+            name = wanted if isinstance(wanted, str) else f"{wanted.__module__}.{wanted.__name__}"
+            wanted = torch.empty(0).type(name.replace("torch.cuda.", "torch.")).dtype
+        return torch.Tensor.to(tensor, dtype=wanted)
+
+    def to_type_of(self, _func: Any, args: Args, _kwargs: Kwargs) -> Any:
+        return torch.Tensor.to(args[0], dtype=args[1].dtype)
+
+    def join(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Call what insists on one device for all its arguments."""
+        tensors = [leaf for leaf in tree_iter(args) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+        if any(tensor.is_meta for tensor in tensors):  # integers are lengths, and those stay on the CPU
+            args = tree_map_only(torch.Tensor, lambda leaf: _to_meta(leaf) if leaf.is_floating_point() else leaf, args)
+        return func(*args, **kwargs)
+
+    def move(self, _func: Any, args: Args, _kwargs: Kwargs) -> Any:
+        return args[0].clone()
+
+    def stay(self, _func: Any, args: Args, _kwargs: Kwargs) -> Any:
+        return args[0]
+
+    def read(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        if self.tensors.is_unknown(args[0]):
+            raise self.tensors.need("a value is read from a tensor that has none")
+        return func(*args, **kwargs)
+
+    def copy_out(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Copy, pickle or print by the Python code that PyTorch has for it, which knows what a meta tensor is."""
+        tensor, *rest = args
+        if not self.tensors.is_hollow(tensor):
+            return func(*args, **kwargs)
+        shell = tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
+        made = func(shell, *rest, **kwargs)
+        if func is torch.Tensor.__deepcopy__:
+            rest[0][id(tensor)] = made
+        return made
+
+    def get_device(self, func: Any, args: Args, _kwargs: Kwargs) -> Any:
+        return torch.device("cpu") if self.pretends(args[0]) else func(*args)
+
+    def is_meta(self, func: Any, args: Args, _kwargs: Kwargs) -> Any:
+        return func(*args) and not self.pretends(args[0])
+
+    def is_cpu(self, func: Any, args: Args, _kwargs: Kwargs) -> Any:
+        return func(*args) or self.pretends(args[0])
+
+    def pretends(self, tensor: torch.Tensor) -> bool:
+        """Whether to call a tensor on the meta device one on the CPU: that is what the constructor made, and it may
+        go by it. PyTorch's own code asks in order to leave alone what has no memory, and with it perhaps a draw.
+        """
+        if not self.tensors.stands_in(tensor):
+            return False
+        asker = sys._getframe(3).f_globals.get("__name__", "")  # noqa: SLF001  # beyond this, the getter and the mode
+        if asker.partition(".")[0] != "torch":
+            return True
+        self.tensors.skip_draw(None)
+        return False
+
+    def open_memory(self, func: Any, args: Args, _kwargs: Kwargs) -> Any:
+        if self.tensors.is_hollow(args[0]):
+            raise self.tensors.need("a value is read from a tensor that has none")
+        return func(*args)
+
+    def data_ptr(self, func: Any, args: Args, _kwargs: Kwargs) -> Any:
+        """Return an address to compare with others: PyTorch has 0 for all that is on the meta device."""
+        tensor = args[0]
+        if not tensor.is_meta:
+            return func(tensor)
+        return (_address(tensor) or 0) + tensor.storage_offset() * tensor.element_size()
+
+    def can_take(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Answer whether ``tensor.data`` can be set, which Module.to asks lest it lose a tied parameter's identity."""
+        return func(*args, **kwargs) or args[0].is_meta != args[1].is_meta
+
+    def set_data(self, func: Any, args: Args, _kwargs: Kwargs) -> None:
         """Assign ``tensor.data``, which PyTorch refuses between a real tensor and one that has only a shape."""
+        tensor, value = args
         if tensor.is_meta == value.is_meta:
-            _SET_DATA(tensor, value)
+            func(tensor, value)
         elif tensor.is_meta:
-            _SET_DATA(tensor, _to_meta(value))
+            func(tensor, _to_meta(value))
+        elif value.numel() <= LARGEST_COMPUTED:
+            with self.tensors.pause():
+                real = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
+            self.tensors.hollow_out(real)
+            func(tensor, real)
         else:
             shell = torch.Tensor._make_subclass(type(tensor), value.detach(), tensor.requires_grad)  # noqa: SLF001
             shell.__dict__.update(tensor.__dict__)
             torch.utils.swap_tensors(tensor, shell)  # type: ignore[no-untyped-call]  # PyTorch's own lack
 
 
-_SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
-_MOVES = {torch.Tensor.cuda, torch.Tensor.cpu, torch.Tensor.xpu}
-_IN_PLACE_MOVES = {torch.Tensor.share_memory_, torch.Tensor.pin_memory}
-_READERS = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
+_HANDLERS: dict[Any, Handler] = {
+    torch.Tensor.to: _Requests.to,
+    torch.Tensor.type: _Requests.to_type,
+    torch.Tensor.type_as: _Requests.to_type_of,
+    torch.Tensor.cuda: _Requests.move,
+    torch.Tensor.xpu: _Requests.move,
+    torch.Tensor.cpu: _Requests.stay,
+    torch.Tensor.share_memory_: _Requests.stay,
+    torch.Tensor.pin_memory: _Requests.stay,
+    torch.lstm: _Requests.join,
+    torch.gru: _Requests.join,
+    torch.rnn_tanh: _Requests.join,
+    torch.rnn_relu: _Requests.join,
+    torch.Tensor.tolist: _Requests.read,
+    torch.Tensor.numpy: _Requests.read,
+    torch.Tensor.__array__: _Requests.read,
+    torch.Tensor.__dlpack__: _Requests.read,
+    torch.Tensor.__deepcopy__: _Requests.copy_out,
+    torch.Tensor.__reduce_ex__: _Requests.copy_out,
+    torch.Tensor.__repr__: _Requests.copy_out,
+    torch.Tensor.device.__get__: _Requests.get_device,
+    torch.Tensor.is_meta.__get__: _Requests.is_meta,  # type: ignore[attr-defined]  # the same
+    torch.Tensor.is_cpu.__get__: _Requests.is_cpu,  # type: ignore[attr-defined]  # the same
+    torch.Tensor.data.__set__: _Requests.set_data,  # type: ignore[attr-defined]  # a setter
+    torch.Tensor.untyped_storage: _Requests.open_memory,
+    torch.Tensor.data_ptr: _Requests.data_ptr,
+    torch._has_compatible_shallow_copy_type: _Requests.can_take,  # noqa: SLF001  # what Module._apply calls
+}
+_CONVERTERS = {torch.tensor, torch.as_tensor, torch.asarray}
+_TYPES = {
+    torch.float64: "Double",
+    torch.float16: "Half",
+    torch.bfloat16: "BFloat16",
+    torch.int64: "Long",
+    torch.int32: "Int",
+    torch.int16: "Short",
+    torch.int8: "Char",
+    torch.uint8: "Byte",
+    torch.bool: "Bool",
+}
 _LIKE_FACTORIES = {
     aten.empty_like.default,
     aten.full_like.default,
@@ -203,7 +507,16 @@ _LIKE_FACTORIES = {
     aten.randn_like.default,
     aten.zeros_like.default,
 }
-_VALUELESS = {
+_OF_DEFAULT_DTYPE = {
+    aten.normal.float_float,
+    aten.ones.default,
+    aten.rand.default,
+    aten.rand.generator,
+    aten.randn.default,
+    aten.randn.generator,
+    aten.zeros.default,
+}
+_EMPTY_FACTORIES = {
     aten.empty.memory_format,
     aten.empty_strided.default,
     aten.empty_like.default,
@@ -217,14 +530,16 @@ def _factories() -> frozenset[Callable[..., Any]]:
     return frozenset(_device_constructors())
 
 
-@cache
-def _writes_values(func: Any) -> bool:
-    return torch.Tag.inplace in func.tags and torch.Tag.inplace_view not in func.tags
+def _name(func: Any) -> str:
+    return str(func.__name__).partition(".")[0]
 
 
-@cache
-def _is_view(func: Any) -> bool:
-    return func.is_view or torch.Tag.inplace_view in func.tags
+def _address(tensor: torch.Tensor) -> int | None:
+    """Return what identifies the tensor's memory, whichever its device; None for one that has none of its own."""
+    try:
+        return int(tensor.untyped_storage()._cdata)  # noqa: SLF001  # the one identity a storage has
+    except (RuntimeError, ValueError):  # sparse, or lazy
+        return None
 
 
 def _certainly_small(tensors: list[torch.Tensor], args: Args) -> bool:
@@ -234,6 +549,37 @@ def _certainly_small(tensors: list[torch.Tensor], args: Args) -> bool:
     return bound <= LARGEST_COMPUTED
 
 
+def _shell(func: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Return what an operation gives, without values."""
+    shell = _elementwise(func, args, kwargs)
+    return func(*_on_meta(args), **_on_meta(kwargs)) if shell is None else shell
+
+
+def _elementwise(func: Any, args: Args, kwargs: Kwargs) -> torch.Tensor | None:
+    """Return the result's shell where it follows from broadcasting, and its type from a single element.
+
+    PyTorch would find the same, but imports its compiler for that.
+    """
+    if torch.Tag.pointwise not in func.tags or torch.Tag.nondeterministic_seeded in func.tags or kwargs:
+        return None
+    operands = [_to_meta(operand) for operand in _tensors_in(args)]
+    if not all(operand.is_contiguous() and operand.layout is torch.strided for operand in operands):
+        return None
+    shape = torch.broadcast_tensors(*operands)[0].shape  # type: ignore[no-untyped-call]  # PyTorch's own lack
+    sample = func(
+        *tree_map_only(torch.Tensor, lambda operand: operand.new_ones((1,) * operand.dim(), device="cpu"), args)
+    )
+    return torch.empty(shape, dtype=sample.dtype, device="meta") if isinstance(sample, torch.Tensor) else None
+
+
+def _fits(shape: torch.Size, target: torch.Size) -> bool:
+    """Whether a tensor can be broadcast to the target's shape."""
+    excess = len(shape) - len(target)
+    return all(size == 1 for size in shape[: max(0, excess)]) and all(
+        size in (1, wanted) for size, wanted in zip(reversed(shape), reversed(target), strict=False)
+    )
+
+
 def _device_type(device: Any) -> str | None:
     """Return «cpu», «cuda», …, or None where no device is named."""
     if device is None:
@@ -241,25 +587,20 @@ def _device_type(device: Any) -> str | None:
     return torch.device(device).type
 
 
+def _tensors_in(args: Iterable[Any], kwargs: Kwargs | None = None) -> list[torch.Tensor]:
+    """Return an operation's operands; its arguments are plain values, and lists of such."""
+    found = []
+    for argument in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(argument, torch.Tensor):
+            found.append(argument)
+        elif isinstance(argument, list | tuple):
+            found += [element for element in argument if isinstance(element, torch.Tensor)]
+    return found
+
+
+def _on_meta(arguments: Any) -> Any:
+    return tree_map_only(torch.Tensor, _to_meta, arguments)
+
+
 def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.is_meta else tensor.to("meta")
-
-
-def _moved(tensor: torch.Tensor, *, to_cpu: bool) -> torch.Tensor:
-    """Return what a move gives: the same tensor where it is there already, else a copy that is no parameter."""
-    return tensor if to_cpu else tensor.clone()
-
-
-def _to(args: Args, kwargs: Kwargs) -> torch.Tensor:
-    """Call ``Tensor.to`` without its device, unless that is meta."""
-    tensor, *rest = args
-    device = kwargs.get("device")
-    if device is None and rest and isinstance(rest[0], str | torch.device | int) and not isinstance(rest[0], bool):
-        device = rest[0]
-    kind = _device_type(device)
-    if kind == "meta":
-        return torch.Tensor.to(*args, **kwargs)
-    rest = [arg for arg in rest if arg is not device]
-    kwargs = {key: value for key, value in kwargs.items() if key not in ("device", "non_blocking")}
-    converted = torch.Tensor.to(tensor, *rest, **kwargs) if rest or kwargs else tensor
-    return converted if converted is not tensor or kind in (None, "cpu") else _moved(tensor, to_cpu=False)

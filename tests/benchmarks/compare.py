@@ -1,8 +1,8 @@
 """Times whole processes in turn, and prints how long each takes against bare imports.
 
 Every round runs each command once, so that a machine whose speed drifts is as unfair to one as to another; the table
-has the medians of the rounds. torchinfo and fvcore take part where they are installed (``pip install '.[bench]'``). Run it
-from the top of the repository: ``python tests/benchmarks/compare.py``.
+has the medians of the rounds. torchinfo and fvcore take part where they are installed (``pip install '.[bench]'``).
+Run it from the top of the repository: ``python tests/benchmarks/compare.py``.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from torch import nn
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.half = nn.Linear(5, 2).half()
-        self.double = nn.Linear(4, 2, bias=False).double()
+        self.halves = nn.Linear(5, 2).half()
+        self.doubles = nn.Linear(4, 2, bias=False).double()
         self.brain = nn.Parameter(torch.zeros(6, dtype=torch.bfloat16))
         self.codes = nn.Parameter(torch.zeros(10, dtype=torch.uint8), requires_grad=False)
         self.waves = nn.Parameter(torch.zeros(10, dtype=torch.complex64))

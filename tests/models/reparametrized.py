@@ -9,5 +9,6 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.new = parametrizations.weight_norm(nn.Linear(4, 3))
-        self.pruned = prune.random_unstructured(nn.Linear(4, 3, bias=False), "weight", amount=0.5)
+        self.pruned = nn.Linear(4, 3, bias=False)
+        prune.random_unstructured(self.pruned, "weight", amount=0.5)  # type: ignore[no-untyped-call]  # PyTorch's own lack
         self.spectral = parametrizations.spectral_norm(nn.Linear(4, 4, bias=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ def notes(model: nn.Module) -> dict[str, str]:
 
 
 def test_modules_in_a_list_are_named_one_by_one_with_size_and_cure() -> None:
-    model = nn.Module()
+    model: Any = nn.Module()
     model.layers = [nn.Linear(3, 3), nn.ReLU(), nn.Linear(4, 4)]
     found = notes(model)
     assert set(found) == {"layers[0]", "layers[2]"}
@@ -32,13 +33,13 @@ def test_modules_in_a_list_are_named_one_by_one_with_size_and_cure() -> None:
 
 
 def test_the_place_begins_with_the_registered_module_that_holds_it() -> None:
-    model = nn.Sequential(nn.Sequential(nn.Linear(2, 2)))
+    model: Any = nn.Sequential(nn.Sequential(nn.Linear(2, 2)))
     model[0][0].experts = ({"x": [nn.Linear(2, 2)]},)
     assert set(notes(model)) == {"0.0.experts[0]['x'][0]"}
 
 
 def test_every_container_is_looked_into() -> None:
-    model = nn.Module()
+    model: Any = nn.Module()
     model.a_tuple = (nn.Linear(1, 1),)
     model.a_dict = OrderedDict(key=nn.Linear(1, 1))
     model.a_deque = deque([nn.Linear(1, 1)])
@@ -49,7 +50,7 @@ def test_every_container_is_looked_into() -> None:
 
 
 def test_parameters_and_trainable_tensors_are_found_and_others_are_not() -> None:
-    model = nn.Linear(2, 2)
+    model: Any = nn.Linear(2, 2)
     model.params = [nn.Parameter(torch.zeros(5))]
     model.scale = torch.ones(3, requires_grad=True)
     model.constant = torch.ones(3)
@@ -70,7 +71,7 @@ def test_a_class_that_forgot_to_be_a_module_is_looked_into() -> None:
     class Config:
         head: nn.Module = field(default_factory=lambda: nn.Linear(2, 2))
 
-    model = nn.Module()
+    model: Any = nn.Module()
     model.helper = Helper()
     model.config = Config()
     found = notes(model)
@@ -87,9 +88,9 @@ def test_a_module_on_the_class_is_found() -> None:
 
 
 def test_what_is_hidden_in_something_hidden_is_found_too() -> None:
-    hidden = nn.Linear(2, 2)
+    hidden: Any = nn.Linear(2, 2)
     hidden.more = [nn.Linear(3, 3)]
-    model = nn.Module()
+    model: Any = nn.Module()
     model.layers = [hidden]
     found = notes(model)
     assert "6 parameters" in found["layers[0]"]
@@ -97,7 +98,7 @@ def test_what_is_hidden_in_something_hidden_is_found_too() -> None:
 
 
 def test_references_to_what_is_registered_are_no_fault() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2))
+    model: Any = nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2))
     model.last = [model[1], model]
     model.by_name = {"weight": model[0].weight}
     object.__setattr__(model[0], "parent", model)
@@ -106,7 +107,7 @@ def test_references_to_what_is_registered_are_no_fault() -> None:
 
 
 def test_a_hidden_module_is_noted_only_for_what_is_not_counted() -> None:
-    model = nn.Linear(2, 2)
+    model: Any = nn.Linear(2, 2)
     twin = nn.Linear(2, 2)
     twin.weight = model.weight
     model.twins = [twin, twin]
@@ -116,6 +117,6 @@ def test_a_hidden_module_is_noted_only_for_what_is_not_counted() -> None:
 
 
 def test_a_lazy_module_in_a_list_is_noted_without_a_size() -> None:
-    model = nn.Module()
+    model: Any = nn.Module()
     model.layers = [nn.LazyLinear(3)]
     assert "unknown shape" in notes(model)["layers[0]"]

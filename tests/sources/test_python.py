@@ -85,7 +85,9 @@ def test_a_file_without_a_model_says_so(folder: Path) -> None:
 def test_a_module_by_name_is_found_from_the_current_folder(folder: Path) -> None:
     write("pkg/__init__.py", "")
     write("pkg/sub/nets.py")
+    before = set(sys.modules)
     assert paramcount.count("pkg.sub.nets:Net").total == 16
+    assert set(sys.modules) == before
 
 
 def test_a_file_in_a_package_keeps_its_relative_imports(folder: Path) -> None:
