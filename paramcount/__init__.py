@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from paramcount.errors import ParamcountError
+from paramcount.errors import ParamcountError, UnknownValue, UsageError
 from paramcount.report import Report
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from paramcount.budgets import OverBudget
     from paramcount.inventory import Inventory
     from paramcount.modules.build import Device
     from paramcount.rules import Only
 
 __version__ = "0.1.0"
 
-__all__ = ["ParamcountError", "Report", "__version__", "count"]
+__all__ = ["OverBudget", "ParamcountError", "Report", "__version__", "check", "count"]
 
 
 def count(
@@ -65,6 +66,39 @@ def count(
     return Report.of(apply(rules, inventory))
 
 
+def check(report: Report | nn.Module | str, **limits: object) -> Report:
+    """Hold a model to limits, in any test suite: ``check(report, total="26M", trainable={"max": "25K", "min": 1})``.
+
+    Args:
+        report: what ``count`` returned; or a model, or a word, which is counted first.
+        limits: total, trainable, frozen, bytes or buffers, as ``models.yaml`` states them: a bare value is an
+            inclusive maximum.
+
+    Returns:
+        The report.
+
+    Raises:
+        OverBudget: a limit is not met; an AssertionError, with the findings.
+        UnknownValue: a limit cannot be judged, because the model does not determine the number.
+        UsageError: there is no limit, or one that cannot be meant.
+
+    """
+    from datetime import date
+
+    from paramcount.budgets import Budget, OverBudget, judge
+
+    if not limits:
+        raise UsageError("there is nothing to check", hint="give a limit: paramcount.check(report, total='26M')")
+    budget = Budget.of(**limits)
+    counted = report if isinstance(report, Report) else count(report)
+    verdict = judge(counted, budget, today=date.min)
+    if verdict.status == "over":
+        raise OverBudget(counted.target, verdict.findings)
+    if verdict.status == "error":
+        raise UnknownValue("\n".join(f"{counted.target}: {finding.message}" for finding in verdict.findings))
+    return counted
+
+
 def _as_it_stands(model: nn.Module) -> Inventory:
     from torch import nn
 
@@ -77,3 +111,12 @@ def _as_it_stands(model: nn.Module) -> Inventory:
 
 def _patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
     return (patterns,) if isinstance(patterns, str) else tuple(patterns)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what few need when it is asked for: the command line starts faster without."""
+    if name == "OverBudget":
+        from paramcount.budgets import OverBudget
+
+        return OverBudget
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,6 +17,7 @@ from paramcount.errors import (
     EXIT_OK,
     EXIT_UNREADABLE,
     EXIT_USAGE,
+    ParamcountError,
     UsageError,
     closest,
     did_you_mean,
@@ -98,8 +99,20 @@ class Growth:
 
     def exceeded(self, before: int, after: int) -> bool:
         """Whether a model that had ``before`` parameters may not have ``after``."""
-        grown = after - before
-        return grown > self.params and grown * 100 > self.percent * before
+        return after > self.most(before)
+
+    def most(self, before: int) -> int:
+        """Return how many parameters a model that had ``before`` may have: as many as either measure allows."""
+        return before + max(self.params, int(self.percent * before / 100))
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What the lock says of a model."""
+
+    total: int
+    is_lower_bound: bool = False  # parameters had no shape when it was locked
+    differences: tuple[str, ...] = ()  # in what the model is another now, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +212,7 @@ class Finding:
     """One limit that a model does not meet, or of which that cannot be known."""
 
     kind: Kind
-    rule: Rule
+    rule: Rule | Literal["growth", "locked"]
     layer: str  # a layer's name, or a pattern for a sum; "" is the whole model
     limit: int | None  # the bound in question
     actual: int | None  # a lower bound for what is unknowable; None where no layer matches
@@ -246,12 +259,14 @@ class Verdict:
 
     judged: tuple[Judged, ...] = ()
     unmatched: tuple[Finding, ...] = ()  # patterns that match no layer
+    since: tuple[Finding, ...] = ()  # what has changed since the lock, and may not have
     remarks: tuple[Remark, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What is wrong, in the order of the budget, patterns that match nothing last."""
-        return (*(judged.finding for judged in self.judged if judged.finding is not None), *self.unmatched)
+        """What is wrong: limits in the order of the budget, patterns that match nothing, changes since the lock."""
+        missed = (judged.finding for judged in self.judged if judged.finding is not None)
+        return (*missed, *self.unmatched, *self.since)
 
     @property
     def status(self) -> Status:
@@ -265,12 +280,27 @@ class Verdict:
         return gravest([EXIT_OK, *(_EXIT_CODES[finding.kind] for finding in self.findings)])
 
 
-def judge(report: Report, budget: Budget, *, today: date) -> Verdict:
-    """Hold a model's counts against its budget, in integers.
+class OverBudget(ParamcountError, AssertionError):
+    """A model costs more, or less, than it may; ``findings`` say where and by how much."""
+
+    code = "over-budget"
+    exit_code = EXIT_DIFFERS
+
+    def __init__(self, target: str, findings: tuple[Finding, ...]) -> None:
+        """Name the target, and all that is wrong with it."""
+        super().__init__("\n".join(f"{target}: {finding.message}" for finding in findings))
+        self.findings = findings
+
+
+def judge(
+    report: Report, budget: Budget, *, today: date, baseline: Baseline | None = None, locked: bool = False
+) -> Verdict:
+    """Hold a model's counts against its budget, and against what the lock says of it, in integers.
 
     A limit is over where even a lower bound exceeds its maximum, and unknowable where a lazy parameter, or a
     checkpoint that does not say what trains, leaves the answer open; it is never met by default. An allowance stands
-    in for the maximum until the end of its last day.
+    in for the maximum until the end of its last day. Growth is judged where there is a baseline; with ``locked`` a
+    model must have one, and equal it.
     """
     allowances = {allowance.rule: allowance for allowance in budget.allow}
     layers = report.root.walk()
@@ -292,9 +322,41 @@ def judge(report: Report, budget: Budget, *, today: date) -> Verdict:
             continue
         judged += results
         remarks += _on_slack(limit, results)
-    if not budget.limits and budget.growth is None:
+    if not budget.limits and budget.growth is None and not locked:
         remarks.append(Remark("nothing is limited: give it a budget", None))
-    return Verdict(tuple(judged), tuple(unmatched.values()), tuple(dict.fromkeys(remarks)))
+    if budget.growth is not None and baseline is None:
+        remarks.append(Remark("there is no baseline to grow from: paramcount lock writes one", budget.growth.location))
+    since = [*_grown(report, budget.growth, baseline), *(_unlocked(report, baseline) if locked else ())]
+    return Verdict(tuple(judged), tuple(unmatched.values()), tuple(since), tuple(dict.fromkeys(remarks)))
+
+
+def _grown(report: Report, growth: Growth | None, baseline: Baseline | None) -> Iterator[Finding]:
+    if growth is None or baseline is None:
+        return
+    before, after, most = baseline.total, report.total, growth.most(baseline.total)
+    # What has no shape can only raise its side: a larger baseline allows more, a larger count is further over.
+    if after > most and not baseline.is_lower_bound:
+        message = (
+            f"total has grown by {exact(after - before)} since the lock, from {exact(before)} to {exact(after)}; "
+            f"{exact(most - before)} would be allowed"
+        )
+        yield Finding("over", "growth", "", most, after, after - most, message, growth.location)
+    elif report.uninitialized or after > most:
+        why = _why_unknown("total", [report.root]) if report.uninitialized else "the lock has only a lower bound"
+        message = f"growth cannot be judged: {why}"
+        yield Finding("unknowable", "growth", "", most, after, None, message, growth.location)
+
+
+def _unlocked(report: Report, baseline: Baseline | None) -> Iterator[Finding]:
+    if baseline is None:
+        message = "has no baseline: paramcount lock writes one"
+        yield Finding("over", "locked", "", None, report.total, None, message, None)
+    elif baseline.differences:
+        first, *others = baseline.differences
+        more = f", and {plural(len(others), 'more difference')}" if others else ""
+        over = report.total - baseline.total
+        message = f"is not what the lock says: {first}{more}"
+        yield Finding("over", "locked", "", baseline.total, report.total, over, message, None)
 
 
 def _matching(layers: Layers, by_name: Mapping[str, Layer]) -> list[tuple[str, list[Layer]]]:

@@ -13,8 +13,13 @@ import typer
 from typer.core import TyperGroup
 
 from paramcount import __version__
+from paramcount.commands.check import check
 from paramcount.commands.count import count
 from paramcount.commands.counting import document
+from paramcount.commands.diff import diff
+from paramcount.commands.init import init
+from paramcount.commands.lock import lock
+from paramcount.commands.schema import schema
 from paramcount.commands.session import Color, Session
 from paramcount.errors import (
     EXIT_CLOSED_PIPE,
@@ -98,7 +103,8 @@ def _global(
     session.color, session.quiet, session.verbose = color, quiet, verbose
 
 
-app.command()(count)
+for command in (count, check, lock, diff, init, schema):
+    app.command()(command)
 
 
 def main(args: Sequence[str]) -> int:

@@ -8,13 +8,15 @@ from typing import Any, Literal, Protocol
 Kind = Literal[
     "name",  # a dotted name or a target
     "text",
+    "figure",  # a number in words of its own: "≤ 22,500,000"
     "count",  # elements
+    "change",  # elements more or less
     "bytes",
     "share",  # of the whole, as a fraction
     "ratio",  # to the first row
     "number",  # any other integer
 ]
-Role = Literal["layer", "param", "buffer", "rest", "total"]  # rest: the sum of rows that are not shown
+Role = Literal["layer", "param", "buffer", "rest", "total", "fault"]  # rest: the sum of rows that are not shown
 Cell = str | int | float | None  # None: not known
 
 

@@ -67,10 +67,19 @@ class Matcher:
         return covered
 
 
+# A folded row's name, taken for a pattern: to fnmatch [0-95] is one character, of 0 to 9 or 5.
+_RANGE = re.compile(r"\[(?:\d-\d\d+|\d\d+-\d+)\]")
+
+
 def demand_matches(patterns: Iterable[str], names: Iterable[str], *, option: str, target: str) -> None:
-    """Raise UnmatchedPattern for the first of ``patterns`` that covers none of ``names``."""
+    """Raise UnmatchedPattern for the first pattern that covers none of ``names``, or not those that it seems to."""
     names = list(names)
     for pattern in patterns:
+        if _RANGE.search(pattern):
+            message = (
+                f"{option} {pattern!r}: in a pattern [ ] holds the choices for one character, not a range of numbers"
+            )
+            raise UnmatchedPattern(message, hint="write * for all of them, or name them one by one")
         matches = Matcher([pattern]).covers
         if not any(matches(name) for name in names):
             hint = did_you_mean(closest(pattern, names))

@@ -20,13 +20,20 @@ LAYERS = (
     ("paramcount",),  # the Python API, which commands call, too
     ("paramcount.sources", "paramcount.renderers", "paramcount.config", "paramcount.lock", "paramcount.cache"),
     ("paramcount.modules",),
-    ("paramcount.outline", "paramcount.rules", "paramcount.budgets", "paramcount.diff"),
+    ("paramcount.verdicts", "paramcount.outline", "paramcount.rules", "paramcount.budgets", "paramcount.diff"),
     ("paramcount.report", "paramcount.grid"),
     ("paramcount.inventory",),
-    ("paramcount.units", "paramcount.errors", "paramcount.yamls", "paramcount.pause"),
+    ("paramcount.units", "paramcount.errors", "paramcount.yamls", "paramcount.jsons", "paramcount.pause"),
 )
 HEAVY = {"torch", "torchvision", "rich", "typer", "yaml", "pydantic"}
-PURE = ("paramcount.outline", "paramcount.budgets", "paramcount.rules", "paramcount.report", "paramcount.grid", "paramcount.inventory")
+PURE = (
+    "paramcount.outline",
+    "paramcount.budgets",
+    "paramcount.rules",
+    "paramcount.report",
+    "paramcount.grid",
+    "paramcount.inventory",
+)
 
 
 def module_name(file: Path) -> str:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from paramcount.budgets import (
     RULES,
     Allowance,
+    Baseline,
     Budget,
     Finding,
     Growth,
@@ -290,7 +291,9 @@ def test_a_maximum_more_than_twice_what_it_limits_is_remarked_on() -> None:
 
 def test_a_budget_that_limits_nothing_is_remarked_on() -> None:
     assert remarks(verdict(NET)) == ["nothing is limited: give it a budget"]
-    assert remarks(verdict(NET, growth=Growth(Fraction(2)))) == []
+    assert remarks(verdict(NET, growth=Growth(Fraction(2)))) == [
+        "there is no baseline to grow from: paramcount lock writes one"
+    ]
 
 
 def test_growth_is_too_much_only_where_both_thresholds_are_exceeded() -> None:
@@ -302,6 +305,44 @@ def test_growth_is_too_much_only_where_both_thresholds_are_exceeded() -> None:
     assert not Growth().exceeded(5, 5)
     assert Growth().exceeded(5, 6)
     assert not Growth().exceeded(5, 4)
+
+
+@pytest.mark.parametrize(
+    ("model", "baseline", "kinds"),
+    [
+        (NET, Baseline(1_960), []),
+        (NET, Baseline(1_910), []),  # 50 more, as many as are allowed
+        (NET, Baseline(1_909), ["over"]),
+        (NET, Baseline(5_000), []),  # less is no growth
+        (NET, Baseline(1_000, is_lower_bound=True), ["unknowable"]),  # it may have been as large
+        (NET, Baseline(1_960, is_lower_bound=True), []),
+        (LAZY, Baseline(10**9), ["unknowable"]),  # it may be larger
+    ],
+)
+def test_growth_is_judged_from_the_baseline_and_never_a_pass_where_it_cannot_be(
+    model: Report, baseline: Baseline, kinds: list[str]
+) -> None:
+    budget = Budget(growth=Growth(Fraction(2), 50))
+    judged = judge(model, budget, today=TODAY, baseline=baseline)
+    assert [(finding.rule, finding.kind) for finding in judged.findings] == [("growth", kind) for kind in kinds]
+
+
+def test_growth_says_from_what_to_what_and_how_much_would_be_allowed() -> None:
+    (finding,) = judge(NET, Budget(growth=Growth(Fraction(2), 50)), today=TODAY, baseline=Baseline(1_900)).findings
+    assert (finding.limit, finding.actual, finding.over) == (1_950, 1_960, 10)
+    assert finding.message == "total has grown by 60 since the lock, from 1,900 to 1,960; 50 would be allowed"
+
+
+def test_locked_demands_a_baseline_and_no_difference() -> None:
+    def locked(baseline: Baseline | None) -> list[str]:
+        return messages(judge(NET, Budget(), today=TODAY, baseline=baseline, locked=True))
+
+    assert locked(Baseline(1_960)) == []
+    assert locked(None) == ["has no baseline: paramcount lock writes one"]
+    differences = ("trainable 5 → 4", "fc: trainable 5 → 4")
+    assert locked(Baseline(1_960, differences=differences)) == [
+        "is not what the lock says: trainable 5 → 4, and 1 more difference"
+    ]
 
 
 def test_a_budget_in_python_reads_what_the_file_reads() -> None:

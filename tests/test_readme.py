@@ -10,11 +10,14 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from paramcount.cli import main
+from paramcount.config import parse
+from paramcount.yamls import load
 from tests.conftest import Run
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +39,7 @@ def commands(block: str) -> list[tuple[str, str]]:
 
 def arguments(command: str) -> tuple[list[str], str]:
     """Return the arguments of a command, and the name of the file it reads from stdin."""
-    words = shlex.split(command)
+    words = shlex.split(command, comments=True)
     assert words[0] == "paramcount"
     stdin = words[words.index("<") + 1] if "<" in words else ""
     return words[1 : words.index("<") if stdin else None], stdin
@@ -61,8 +64,38 @@ def test_a_command_prints_what_the_readme_shows(
     if stdin:
         monkeypatch.setattr("sys.stdin", io.StringIO(Path(stdin).read_text()))
     outcome = run(*args)
-    assert outcome.code == 0
     assert outcome.out == shown
+    code = re.search(r"# exit (\d+)$", command)
+    assert outcome.code == (int(code[1]) if code else 0)
+
+
+SNIPPETS = re.findall(r"<!-- snippet: (\w+) -->\n```\w+\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.mark.parametrize(("kind", "text"), SNIPPETS, ids=[f"{n}-{kind}" for n, (kind, _) in enumerate(SNIPPETS)])
+def test_a_snippet_is_read_by_what_it_is_for(kind: str, text: str, folder: Path) -> None:
+    if kind == "yaml":
+        assert isinstance(load(text), dict)
+    elif kind == "allow":
+        spec = parse((files(TEXT)["models.yaml"].replace("    layers:", f"{text}    layers:", 1)).encode()).models[0]
+        assert [allowance.max for allowance in spec.budget.allow] == [2_600_000]
+    elif kind == "sh":
+        subprocess.run(["sh", "-n"], input=text, text=True, check=True)
+    else:
+        Path("Makefile").write_text(text)
+        done = subprocess.run(["make", "-n", "parameters"], capture_output=True, text=True, check=True)
+        assert done.stdout == "paramcount check --locked -j 4\n"
+
+
+def test_the_snippets_use_options_and_inputs_that_there_are(run: Run) -> None:
+    known = set(re.findall(r"--[a-z][a-z-]+", run("check", "--help").out))
+    assert {option for _, text in SNIPPETS for option in re.findall(r"check (--\w+)", text)} <= known
+    yamls = [text for kind, text in SNIPPETS if kind == "yaml"]
+    action, hook = load((ROOT / "action.yml").read_text()), load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert set(load(yamls[0])["jobs"]["parameters"]["steps"][2]["with"]) <= set(action["inputs"])
+    assert action["runs"]["using"] == "composite"
+    assert hook[0]["id"] == load(yamls[2])["repos"][0]["hooks"][0]["id"]
+    assert (hook[0]["entry"], hook[0]["language"], hook[0]["pass_filenames"]) == ("paramcount check", "system", False)
 
 
 def test_there_are_at_least_ten_examples() -> None:
@@ -71,11 +104,14 @@ def test_there_are_at_least_ten_examples() -> None:
 
 @pytest.mark.usefixtures("examples")
 def test_the_python_example_runs() -> None:
-    exec(compile(files(TEXT)["api.py"], "api.py", "exec"), {})
+    names: dict[str, Callable[[], None]] = {}
+    exec(compile(files(TEXT)["api.py"], "api.py", "exec"), names)
+    names["test_the_model_stays_within_its_budget"]()
 
 
-def test_every_option_of_count_is_one_that_the_help_knows(run: Run) -> None:
-    known = set(re.findall(r"--[a-z][a-z-]+", run("count", "--help").out + run("--help").out))
+def test_every_option_shown_is_one_that_the_help_knows(run: Run) -> None:
+    helps = [run(*args, "--help").out for args in ([], ["count"], ["check"], ["diff"])]
+    known = set(re.findall(r"--[a-z][a-z-]+", "".join(helps)))
     assert {word for command, _ in SHOWN for word in re.findall(r"--[a-z][a-z-]+", command)} <= known
 
 

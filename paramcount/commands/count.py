@@ -20,7 +20,7 @@ from paramcount.errors import (
     closest,
     gravest,
 )
-from paramcount.grid import Grid, Style
+from paramcount.grid import Grid
 from paramcount.outline import Depth, Options, Sort, comparison, outline
 from paramcount.report import Report
 from paramcount.units import exact
@@ -159,9 +159,8 @@ def count(
         "exclude": exclude or (),
         "only": only,
     }
-    destination = Output(output)
-    try:
-        commands = context.parent.command.commands if context.parent else ()  # type: ignore[attr-defined]  # a group's
+    commands = context.parent.command.commands if context.parent else ()  # type: ignore[attr-defined]  # a group's
+    with Output(output) as destination:
         counted = count_all(session, _jobs(_words(targets), keywords, commands))
         reports = [result for result in counted if isinstance(result, Report)]
         if value is not None:
@@ -170,10 +169,8 @@ def count(
             from paramcount.renderers import renderer
 
             failures = [result for result in counted if isinstance(result, Failure)]
-            style = session.style(destination.stream) if destination.stream else Style(color=session.color == "always")
-            destination.write(renderer(chosen).render(Counts(tuple(reports), tuple(failures), options), style))
-    finally:
-        destination.close()
+            result = Counts(tuple(reports), tuple(failures), options)
+            destination.write(renderer(chosen).render(result, session.style(destination.stream)))
     return gravest(session.exit_codes)
 
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-import pickle
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import connection, get_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paramcount import __version__
 from paramcount.commands.session import Session, others_print_to_stderr
 from paramcount.errors import Bug, BuildCrash, Interrupted, ParamcountError
 from paramcount.report import Report
-from paramcount.sources import resolve
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 FORMAT_VERSION = "1.0"
 
@@ -89,6 +87,8 @@ def _outcome(job: Job) -> Report | Failure:
 
 
 def _count_in_parallel(session: Session, jobs: Sequence[Job], processes: int) -> list[Report | Failure]:
+    from multiprocessing import connection
+
     with session.working(f"counting {len(jobs)} models"), others_print_to_stderr():
         _import_libraries(jobs)
         children: list[_Child] = []
@@ -116,6 +116,8 @@ def _count_in_parallel(session: Session, jobs: Sequence[Job], processes: int) ->
 
 def _import_libraries(jobs: Sequence[Job]) -> None:
     """Import what the jobs need before they are forked: once, and not in each of them."""
+    from paramcount.sources import resolve
+
     for job in jobs:
         with suppress(ParamcountError, ImportError, RuntimeError, OSError):  # the job itself will say so
             for library in resolve(job.target)[0].LIBRARIES:
@@ -126,6 +128,9 @@ class _Child:
     """One job in a process of its own, whose output waits in a file until its turn."""
 
     def __init__(self, job: Job) -> None:
+        import tempfile
+        from multiprocessing import get_context
+
         self.job = job
         self.result: Report | Failure = Failure(job.label, job.target, Interrupted("interrupted"))
         self.is_running = True
@@ -136,10 +141,12 @@ class _Child:
         self._process.start()
         theirs.close()
 
-    def _run(self, pipe: connection.Connection) -> None:
+    def _run(self, pipe: Connection[Any, Any]) -> None:
+        import pickle
+
         for stream in (1, 2):
             os.dup2(self._log.fileno(), stream)
-        sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+        sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         result = _outcome(self.job)
         if isinstance(result, Failure) and result.error.__cause__ is not None:
             result.error.keep_traceback()  # an exception loses its cause on the way
@@ -154,6 +161,8 @@ class _Child:
     def collect(self) -> None:
         if not self.is_running:
             return
+        import pickle
+
         try:
             self.result = pickle.loads(self.pipe.recv_bytes())  # noqa: S301  # from our own child
         except EOFError:
@@ -173,6 +182,8 @@ class _Child:
             self.is_running = False
 
     def show_log(self) -> None:
+        import shutil
+
         with self._log as log:
             log.seek(0)
             sys.stderr.flush()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
@@ -23,6 +21,10 @@ _PLAIN = str.maketrans(
     {
         "×": "x",
         "≥": ">=",
+        "≤": "<=",
+        "≠": "!=",
+        "−": "-",
+        "→": "->",
         "·": "-",
         "…": "...",
         "─": "-",
@@ -44,8 +46,10 @@ class Session:
     verbose: bool = False
     exit_codes: list[int] = field(default_factory=list)
 
-    def style(self, stream: TextIO) -> Style:
-        """Return how text is to look on ``stream``."""
+    def style(self, stream: TextIO | None) -> Style:
+        """Return how text is to look on ``stream``; None is a file."""
+        if stream is None:
+            return Style(color=self.color == "always")
         return Style(width=_width(stream), color=self._colored(stream))
 
     def _colored(self, stream: TextIO) -> bool:
@@ -89,6 +93,8 @@ class Session:
         if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
             yield
             return
+        import threading
+
         from rich.console import Console
         from rich.status import Status
 
@@ -154,12 +160,14 @@ class Output:
 
     def __init__(self, path: str | None) -> None:
         """Open a file beside ``path`` at once: whether it can be written is known before the work starts."""
-        self._path = None if path in (None, "-") else Path(str(path))
+        import tempfile
+
+        self._path = None if path is None or path == "-" else Path(path).absolute()
         self._draft: IO[str] | None = None
         if self._path is None:
             return
         if self._path.is_dir():
-            raise UsageError(f"cannot write to {self._path}: it is a folder")
+            raise UsageError(f"cannot write to {path}: it is a folder")
         try:
             if self._path.exists() and not self._path.is_file():  # /dev/stdout, a named pipe
                 self._draft = self._path.open("w", encoding="utf-8", newline="")
@@ -173,7 +181,7 @@ class Output:
                     delete=False,
                 )
         except OSError as error:
-            raise UsageError(f"cannot write to {self._path}: {error.strerror}") from error
+            raise UsageError(f"cannot write to {path}: {error.strerror}") from error
 
     @property
     def stream(self) -> TextIO | None:
@@ -194,7 +202,11 @@ class Output:
             Path(self._draft.name).replace(self._path.resolve())
         self._draft = None
 
-    def close(self) -> None:
+    def __enter__(self) -> Output:
+        """Return itself; when it is left, what was not written is dropped."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Drop what was not written."""
         if self._draft is not None:
             self._draft.close()

@@ -21,6 +21,8 @@ def printed(cell: Cell, column: Column) -> str:
     if column.kind == "ratio":
         return f"{cell:,.2f}×" if cell >= _SMALLEST_WITH_TWO_DECIMALS else f"{cell:.2g}×"
     number = int(cell)
+    if column.kind == "change":
+        return f"{'+' if number > 0 else '−'}{exact(abs(number))}" if number else "0"
     return ("≥ " if isinstance(cell, AtLeast) else "") + (size(number) if column.kind == "bytes" else exact(number))
 
 

@@ -33,7 +33,7 @@ def _lines(grid: Grid, style: Style) -> Iterator[Text]:
     yield _line([strip.title for strip in strips], strips, "bold")
     yield rule
     for number, row in enumerate(grid.lines):
-        if number == len(grid.rows):
+        if 0 < number == len(grid.rows):
             yield rule
         yield _line([strip.cells[number] for strip in strips], strips, _look(row, grid.column("total")))
     yield from footing(grid, style)
@@ -42,6 +42,8 @@ def _lines(grid: Grid, style: Style) -> Iterator[Text]:
 def _look(row: Row, total: int | None) -> str:
     if row.role == "total":
         return "bold"
+    if row.role == "fault":
+        return "red"
     return "dim" if row.role != "layer" or (total is not None and is_nothing(row.cells[total])) else ""
 
 

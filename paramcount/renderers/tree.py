@@ -10,7 +10,15 @@ from paramcount.grid import Column, Grid, Result, Row, Style, is_nothing
 from paramcount.renderers.cells import own_names, printed, visible
 from paramcount.renderers.terminal import drawn, footing, wrapped
 
-_SELF_EXPLANATORY = {"name", "text", "bytes", "share", "ratio"}  # kinds of column whose cells need no title
+_SELF_EXPLANATORY = {
+    "name",
+    "text",
+    "bytes",
+    "share",
+    "ratio",
+    "change",
+    "figure",
+}  # kinds of column whose cells need no title
 
 
 def render(result: Result, style: Style) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+import paramcount
+from paramcount.commands.counting import document
 from paramcount.errors import UnknownTarget
 from paramcount.inventory import Inventory
 from paramcount.sources import Source, Target, resolve, sources
@@ -12,6 +17,7 @@ from tests.conftest import MODELS
 # One target of each source that can be counted here and now. A new source is to be added.
 READABLE = {
     "python": f"{MODELS / 'tutorial_cnn.py'}:Net",
+    "saved": "report.json",
     "torchvision": "squeezenet1_1",
 }
 
@@ -21,7 +27,10 @@ def test_every_source_on_disk_is_tested() -> None:
 
 
 @pytest.fixture(params=sorted(READABLE))
-def name(request: pytest.FixtureRequest) -> str:
+def name(request: pytest.FixtureRequest, folder: Path) -> str:
+    if request.param == "saved":
+        report = paramcount.count(READABLE["python"])
+        (folder / "report.json").write_text(json.dumps(document([report.to_dict()], [])))
     return str(request.param)
 
 

@@ -1,0 +1,143 @@
+"""``paramcount check``: hold the models of models.yaml to their budgets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import typer
+
+from paramcount.commands.counting import Failure, count_all, document
+from paramcount.commands.session import Output, Session, encodable
+from paramcount.commands.specs import job
+from paramcount.errors import ParamcountError, UsageError, closest, did_you_mean, gravest
+from paramcount.grid import Grid, Result, Style
+from paramcount.renderers import renderer
+
+if TYPE_CHECKING:
+    from paramcount.verdicts import Checked
+
+Format = Literal["table", "markdown", "json", "github", "gitlab", "junit", "sarif"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of one run: a verdict for each model, and what kept a model, or the whole file, from having one."""
+
+    models: tuple[Checked, ...]
+    errors: tuple[dict[str, Any], ...] = ()  # as the JSON format has them
+
+    def grids(self) -> list[Grid]:
+        """Return one table."""
+        from paramcount.verdicts import table
+
+        return [table(self.models, [_said(error) for error in self.errors])]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document."""
+        return document([model.to_dict() for model in self.models], list(self.errors))
+
+
+def _said(error: dict[str, Any]) -> str:
+    name = f"{error['name']}: " if error["name"] else ""
+    return f"{name}{error['message']}"
+
+
+def check(
+    context: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Which models; all by default.", show_default=False)
+    ] = None,
+    config: Annotated[
+        str, typer.Option("-c", "--config", metavar="FILE", help="The file that states the budgets.")
+    ] = "models.yaml",
+    locked: Annotated[bool, typer.Option("--locked", help="Demand that every model equals models.lock.json.")] = False,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", metavar="N", min=1, help="Count in N processes.")] = 1,
+    format_name: Annotated[Format, typer.Option("-f", "--format", help="Form of the result on stdout.")] = "table",
+    export: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FORMAT=FILE", help="Write the result in another form, too. Repeatable."),
+    ] = None,
+    annotations: Annotated[
+        bool,
+        typer.Option(
+            "--annotations/--no-annotations", help="Under GitHub Actions, annotate and write the step summary."
+        ),
+    ] = True,
+) -> int:
+    """Hold the models of models.yaml to their budgets."""
+    session: Session = context.obj
+    with ExitStack() as stack:
+        exports = [(form, stack.enter_context(Output(path))) for form, path in _exports(export or [])]
+        stdout = stack.enter_context(Output(None))
+        result = _checked(session, config, names or [], locked=locked, processes=jobs)
+        for form, output in exports:
+            output.write(renderer(form).render(result, Style()))
+        if result.models or format_name != "table":
+            stdout.write(renderer(format_name).render(result, session.style(sys.stdout)))
+        if annotations and os.environ.get("GITHUB_ACTIONS") == "true":
+            _tell_github(result, annotate=format_name != "github")
+    return gravest([*session.exit_codes, *(model.verdict.exit_code for model in result.models)])
+
+
+def _checked(session: Session, file: str, names: Sequence[str], *, locked: bool, processes: int) -> Check:
+    """Count the models, and judge each; a file that cannot be read is a result too, for every form to report."""
+    from datetime import date
+
+    from paramcount import lock
+    from paramcount.budgets import judge
+    from paramcount.config import ConfigError, load
+    from paramcount.verdicts import Checked
+
+    try:
+        config = load(file)
+        specs = config.select(names)
+        baselines = lock.read(config.base / lock.FILE)
+    except ConfigError as error:
+        session.error(error)
+        problems = [
+            Failure("", file, UsageError(problem.message)).to_dict() | {"location": problem.location.to_dict()}
+            for problem in error.problems
+        ]
+        return Check((), tuple({**problem, "name": None, "code": error.code} for problem in problems))
+    except ParamcountError as error:
+        session.error(error)
+        return Check((), ({**Failure("", file, error).to_dict(), "name": None},))
+    results = count_all(session, [job(spec, config) for spec in specs], processes=processes)
+    models, errors = [], []
+    for spec, result in zip(specs, results, strict=False):  # an interrupt leaves the rest out
+        entry = baselines.entries.get(spec.name)
+        total = entry.total if entry else None
+        if isinstance(result, Failure):
+            errors.append({**result.to_dict(), "name": spec.name, "location": spec.location.to_dict()})
+            models.append(Checked(spec.name, spec.target, None, locked=total))
+            continue
+        baseline = entry.baseline(result) if entry else None
+        verdict = judge(result, spec.budget, today=date.today(), baseline=baseline, locked=locked)  # the user's own day
+        models.append(Checked(spec.name, spec.target, result, verdict, total, compare=baselines.exists))
+    return Check(tuple(models), tuple(errors))
+
+
+def _exports(pairs: list[str]) -> list[tuple[str, str]]:
+    parted = []
+    for pair in pairs:
+        form, equals, path = pair.partition("=")
+        if not equals or not path or form not in get_args(Format):
+            hint = did_you_mean(closest(form, get_args(Format))) or f"formats: {', '.join(get_args(Format))}"
+            raise UsageError(f"--export {pair!r} is not FORMAT=FILE", hint=hint)
+        parted.append((form, path))
+    return parted
+
+
+def _tell_github(result: Result, *, annotate: bool) -> None:
+    """Annotate the pull request by what the runner reads off stderr, and add to the page of the run."""
+    if annotate and (text := renderer("github").render(result, Style())):
+        print(encodable(text, sys.stderr), file=sys.stderr)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(renderer("markdown").render(result, Style()) + "\n")

@@ -1,0 +1,278 @@
+"""``paramcount check`` as a gate: every exit code, every form of output, the lock, and what GitHub is told."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from textwrap import dedent, indent
+
+import pytest
+
+import paramcount
+from tests.conftest import Run
+
+NET = """\
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.backbone = nn.Linear(3, width)
+        self.head = nn.Linear(width, 2)
+
+class Lazy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.known = nn.Linear(3, 4)
+        self.lazy = nn.LazyLinear(2)
+
+def broken():
+    raise ValueError("too wide")
+"""
+# Net has (3 × 4 + 4) + (4 × 2 + 2) = 16 + 10 = 26 parameters, in 104 bytes.
+
+
+@pytest.fixture(autouse=True)
+def _no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def project(folder: Path) -> Path:
+    (folder / "net.py").write_text(NET)
+    return folder
+
+
+def write(text: str) -> None:
+    Path("models.yaml").write_text("version: 1\nmodels:\n" + indent(dedent(text), "  "))
+
+
+def findings(document: object) -> list[tuple[str, str, object, object]]:
+    return [
+        (report["name"], finding["rule"], finding["limit"], finding["actual"])
+        for report in document["reports"]  # type: ignore[index]
+        for finding in report["findings"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        ("{target: net.py:Net, budget: {total: 26, bytes: 104, trainable: {min: 1}}}", 0),
+        ("{target: net.py:Net, freeze: [backbone], budget: {trainable: 10, frozen: {exactly: 16}}}", 0),
+        ("{target: net.py:Net, budget: {total: 25}}", 1),
+        ("{target: net.py:Net, budget: {total: {min: 27}}}", 1),
+        ("{target: net.py:Net, layers: {'*': {each: {total: 15}}}}", 1),
+        ("{target: net.py:Nett, budget: {total: 26}}", 2),
+        ("{target: no_such_model, budget: {total: 26}}", 2),
+        ("{target: net.py:Net, freeze: [bakbone], budget: {total: 26}}", 2),
+        ("{target: net.py:Net, layers: {bakbone: {total: 26}}}", 2),
+        ("{target: net.py:Net, budgt: {total: 26}}", 2),
+        ("{target: net.py:Net, budget: {total: 1e6}}", 2),
+        ("{target: net.py:broken, budget: {total: 26}}", 3),
+        ("{target: net.py:Lazy, budget: {total: 1000}}", 3),  # a lower bound of 16 is no pass
+        ("{target: net.py:Lazy, budget: {total: 15}}", 1),  # it is over whatever the lazy layer gets
+    ],
+)
+def test_the_exit_code_says_what_is_wrong(run: Run, project: Path, model: str, code: int) -> None:
+    write(f"  net: {model}\n")
+    assert run("check").code == code
+    assert run("check", "-j", "2").code == code
+
+
+def test_of_several_models_the_gravest_code_counts_and_each_is_reported(run: Run, project: Path) -> None:
+    write(
+        """\
+          fine: {target: net.py:Net, budget: {total: 26}}
+          over: {target: net.py:Net, budget: {total: 25}}
+          broken: {target: net.py:broken, budget: {total: 25}}
+        """
+    )
+    outcome = run("check", "-f", "json")
+    assert outcome.code == 3
+    assert [(r["name"], r["status"]) for r in outcome.json["reports"]] == [
+        ("fine", "ok"),
+        ("over", "over"),
+        ("broken", "error"),
+    ]
+    assert "total" not in outcome.json["reports"][2]
+    assert outcome.json["errors"][0]["message"] == "net.py:broken could not be built: ValueError: too wide"
+    assert run("check", "fine").code == 0
+    assert run("check", "over", "fine").code == 1
+
+
+def test_a_finding_says_what_where_and_by_how_much(run: Run, project: Path) -> None:
+    write("  net:\n    target: net.py:Net\n    budget:\n      total: 20\n")
+    report = run("check", "-f", "json").json["reports"][0]
+    assert report["total"] == 26
+    assert report["findings"] == [
+        {
+            "rule": "total",
+            "layer": "",
+            "limit": 20,
+            "actual": 26,
+            "over": 6,
+            "message": "total is 26, 6 over the limit of 20",
+            "location": {"file": "models.yaml", "line": 6, "column": 7},
+        }
+    ]
+    table = run("check").out
+    assert "net: total is 26, 6 over the limit of 20 (models.yaml:6:7)" in table
+    assert "≤ 20" in table
+
+
+def test_nothing_selected_is_never_a_pass(run: Run, project: Path) -> None:
+    assert run("check").code == 2  # no models.yaml
+    write("  net: {target: net.py:Net, budget: {total: 26}}\n")
+    outcome = run("check", "nett")
+    assert outcome.code == 2
+    assert "did you mean net?" in outcome.err
+    Path("models.yaml").write_text("version: 1\nmodels: {}\n")
+    assert run("check").code == 2
+
+
+def test_targets_are_relative_to_the_file(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("  net: {target: net.py:Net, budget: {total: 26}}\n")
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert run("check", "-c", "../models.yaml", "--export", "json=report.json").code == 0
+    assert (elsewhere / "report.json").exists()
+
+
+def test_every_mistake_in_the_file_comes_at_once_in_every_form(run: Run, project: Path) -> None:
+    write("  net: {target: net.py:Net, budget: {totl: 26}}\n  other: {targt: x}\n")
+    outcome = run("check", "-f", "github")
+    assert outcome.code == 2
+    assert "models.yaml:3:38: unknown key 'totl'; did you mean 'total'?" in outcome.err
+    assert "file=models.yaml,line=3,col=38" in outcome.out
+    assert "file=models.yaml,line=4,col=11" in outcome.out
+    document = run("check", "-f", "json").json
+    assert [error["location"]["line"] for error in document["errors"]][:2] == [3, 4]
+
+
+def test_one_run_writes_every_form(run: Run, project: Path) -> None:
+    write("  net: {target: net.py:Net, budget: {total: 20}}\n")
+    forms = ("json", "markdown", "github", "gitlab", "junit", "sarif", "table")
+    outcome = run("check", *[word for form in forms for word in ("--export", f"{form}=out.{form}")])
+    assert outcome.code == 1
+    said = "total is 26, 6 over the limit of 20"
+    assert findings(json.loads(Path("out.json").read_text())) == [("net", "total", 20, 26)]
+    assert said in json.loads(Path("out.gitlab").read_text())[0]["description"]
+    failure = ET.parse("out.junit").getroot().find(".//failure")
+    assert failure is not None
+    assert failure.get("message") == said
+    assert said in json.loads(Path("out.sarif").read_text())["runs"][0]["results"][0]["message"]["text"]
+    assert Path("out.github").read_text().startswith("::error file=models.yaml,line=3,col=38,")
+    assert said in Path("out.markdown").read_text()
+    assert Path("out.table").read_text() == outcome.out
+
+
+def test_exports_are_opened_before_the_work_starts(run: Run, project: Path) -> None:
+    Path("net.py").write_text(NET + "print('built')\n")
+    write("  net: {target: net.py:Net, budget: {total: 26}}\n")
+    outcome = run("check", "--export", "json=ok.json", "--export", "sarif=no/such/folder/x.sarif")
+    assert outcome.code == 2
+    assert "built" not in outcome.err
+    assert sorted(path.name for path in project.iterdir()) == ["models.yaml", "net.py"]
+    outcome = run("check", "--export", "sariff=x")
+    assert outcome.code == 2
+    assert "did you mean sarif?" in outcome.err
+
+
+def test_github_is_told_by_itself(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("  net: {target: net.py:Net, budget: {total: 20}}\n")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    outcome = run("check", "-f", "json")
+    assert "::error file=models.yaml,line=3,col=38,title=paramcount%3A total::net: total is 26" in outcome.err
+    assert outcome.json["reports"][0]["status"] == "over"  # stdout holds the document alone
+    assert "| `net` | total |" in Path("summary.md").read_text()
+    Path("summary.md").unlink()
+    assert "::error" not in run("check", "--no-annotations").err
+    assert not Path("summary.md").exists()
+
+
+def test_growth_is_measured_from_the_lock(run: Run, project: Path) -> None:
+    def with_width(width: int) -> None:
+        write(
+            f"""\
+              net:
+                target: net.py:Net
+                args: {{width: {width}}}
+                growth: {{percent: 10, params: 5}}
+            """
+        )
+
+    with_width(4)
+    first = run("check")
+    assert first.code == 0
+    assert "there is no baseline to grow from" in first.out
+    assert run("lock").code == 0
+    assert run("check").code == 0
+    with_width(5)  # 6 × 5 + 2 = 32: six more, which is 23 %
+    outcome = run("check", "-f", "json")
+    assert outcome.code == 1
+    assert findings(outcome.json) == [("net", "growth", 31, 32)]
+    assert "+6" in run("check").out
+    with_width(3)
+    assert run("check").code == 0
+    assert "−6" in run("check").out
+
+
+def test_locked_demands_equality_and_a_baseline(run: Run, project: Path) -> None:
+    write("  net: {target: net.py:Net, budget: {total: 100}}\n")
+    outcome = run("check", "--locked")
+    assert outcome.code == 1
+    assert "net: has no baseline" in outcome.out
+    run("lock")
+    assert run("check", "--locked").code == 0
+    write("  net: {target: net.py:Net, freeze: [head], budget: {total: 100}}\n")
+    assert run("check").code == 0
+    outcome = run("check", "--locked")
+    assert outcome.code == 1  # as many parameters, of which fewer train
+    assert "net: is not what the lock says: trainable 26 → 16" in outcome.out
+
+
+def test_an_unreadable_lock_is_an_error_and_not_an_empty_one(run: Run, project: Path) -> None:
+    write("  net: {target: net.py:Net, budget: {total: 100}}\n")
+    Path("models.lock.json").write_text("{")
+    outcome = run("check")
+    assert outcome.code == 3
+    assert "models.lock.json:1: " in outcome.err
+
+
+def test_an_allowance_holds_until_the_end_of_its_last_day(run: Run, project: Path) -> None:
+    write(
+        """\
+          net:
+            target: net.py:Net
+            budget: {total: 20}
+            allow: [{rule: total, max: 30, until: 2999-12-31, reason: trial}]
+        """
+    )
+    outcome = run("check")
+    assert outcome.code == 0
+    assert "as allowed until 2999-12-31: trial" in outcome.out
+    Path("models.yaml").write_text(Path("models.yaml").read_text().replace("2999", "2001"))
+    outcome = run("check")
+    assert outcome.code == 1
+    assert "its allowance expired on 2001-12-31" in outcome.out
+
+
+def test_the_python_api_raises_an_assertion_error_with_the_findings(project: Path) -> None:
+    report = paramcount.count("net.py:Net")
+    assert paramcount.check(report, total=26, bytes="104", trainable={"min": 1, "max": "1K"}) is report
+    with pytest.raises(paramcount.OverBudget, match=r"net\.py:Net: total is 26, 1 over the limit of 25") as caught:
+        paramcount.check(report, total=25, frozen=0)
+    assert isinstance(caught.value, AssertionError)
+    assert caught.value.exit_code == 1
+    assert [(f.rule, f.limit, f.actual) for f in caught.value.findings] == [("total", 25, 26)]
+    with pytest.raises(paramcount.ParamcountError, match="cannot be judged"):
+        paramcount.check("net.py:Lazy", total="1M")
+    for nonsense in ({}, {"totl": 3}, {"total": "3 apples"}, {"total": {"max": 1, "min": 2}}):
+        with pytest.raises(paramcount.ParamcountError) as refused:
+            paramcount.check(report, **nonsense)
+        assert refused.value.exit_code == 2
