@@ -261,17 +261,17 @@ def _no_downloads(attempt: Attempt) -> Iterator[None]:
                 return _IncompatibleKeys([], [])
         return load(self, state_dict, strict=strict, assign=assign)
 
-    _replace_everywhere(fetch, load_state_dict_from_url)
+    _replace_everywhere("load_state_dict_from_url", fetch, load_state_dict_from_url)
     torch.nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
     try:
         yield
     finally:
         torch.nn.Module.load_state_dict = load  # type: ignore[method-assign]
-        _replace_everywhere(load_state_dict_from_url, fetch)
+        _replace_everywhere("load_state_dict_from_url", load_state_dict_from_url, fetch)
 
 
-def _replace_everywhere(function: Callable[..., Any], other: Callable[..., Any]) -> None:
-    """Put ``other`` in the place of ``function`` in every module that holds it under its own name."""
+def _replace_everywhere(name: str, function: Callable[..., Any], other: Callable[..., Any]) -> None:
+    """Put ``other`` in the place of ``function`` in every module that holds it under this name."""
     for module in list(sys.modules.values()):
-        if getattr(module, "__dict__", {}).get(fetch_name := "load_state_dict_from_url") is function:
-            setattr(module, fetch_name, other)
+        if getattr(module, "__dict__", {}).get(name) is function:
+            setattr(module, name, other)

@@ -260,9 +260,8 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             return func(*args, **{**kwargs, "device": "cpu"})
         if traits.is_random:
             self.skip_draw(kwargs.get("generator"))
-        if (
-            shell is None and func in _OF_DEFAULT_DTYPE
-        ):  # as empty() they need none of the Python that they have for meta
+        if shell is None and func in _OF_DEFAULT_DTYPE:
+            # For these PyTorch has Python code on meta; for an empty tensor of the same form it has none.
             shell = torch.empty(size, dtype=kwargs.get("dtype"), device="meta")
         return self.saved(func(*args, **{**kwargs, "device": "meta"}) if shell is None else shell)
 
