@@ -25,7 +25,9 @@ _OWN_TENSORS_BY_NAME = 4
 _REMARKS_OF_A_KIND = 3
 _TIES_BY_NAME = 2
 # Notes that state a fact; all others are faults to look into.
-_FACTS = frozenset({"filtered", "weights-skipped", "pruned"})
+_FACTS = frozenset(
+    {"filtered", "weights-skipped", "pruned", "buffers-by-name", "left-out", "index-total", "index-unlisted"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ _TARGETS = (
 
 def outline(report: Report, options: Options) -> Grid:
     """Return the layers of ``report`` as a grid whose leaf rows add up to the total."""
-    columns = _LAYERS_AND_BUFFERS if options.buffers else _LAYERS
+    columns = _honest(_LAYERS_AND_BUFFERS if options.buffers else _LAYERS, [report])
     total, *rows = _rows(_chosen(list(_entries(report.root, options)), options), report, columns)
     kind = report.root.type
     return Grid(
@@ -92,13 +94,21 @@ def outline(report: Report, options: Options) -> Grid:
 def comparison(reports: Sequence[Report]) -> Grid:
     """Return one row a report, each set against the first; for machines, the first row of each report's own grid."""
     first = reports[0]
+    columns = _honest(_TARGETS, reports)
     rows = []
     for report in reports:
         is_known = first.total and not first.uninitialized and not report.uninitialized
         extra: dict[str, Cell] = {"target": report.target, "ratio": report.total / first.total if is_known else None}
         root = _Entry("", report.root.type, 0, report.root.tally, buffers=report.buffers.total)
-        rows += _rows([root], report, _TARGETS, extra)
-    return Grid(f"{len(reports)} targets", _TARGETS, tuple(rows), summary=True)
+        rows += _rows([root], report, columns, extra)
+    return Grid(f"{len(reports)} targets", columns, tuple(rows), summary=True)
+
+
+def _honest(columns: tuple[Column, ...], reports: Sequence[Report]) -> tuple[Column, ...]:
+    """Return the columns without zeros that people would take for facts: nobody knows what of a checkpoint trains."""
+    if any(report.trainable or report.frozen or not report.unknown for report in reports):
+        return columns
+    return tuple(replace(c, readers="machines") if c.key in {"trainable", "frozen"} else c for c in columns)
 
 
 @dataclass(frozen=True, slots=True)

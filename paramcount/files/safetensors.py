@@ -1,0 +1,321 @@
+"""Reads the header of a safetensors file, and refuses what the format's reference implementation refuses.
+
+The format: https://huggingface.co/docs/safetensors/index#format; the reference implementation, whose rules are the
+stricter: https://github.com/huggingface/safetensors/blob/main/safetensors/src/tensor.rs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+from paramcount.files.ranges import Ranges, UnreadableFile
+from paramcount.files.state_dict import Stored
+from paramcount.jsons import MalformedJson, load
+
+# What each element takes in bits, and what PyTorch calls it; it has no six-bit floats, whose names are ml_dtypes'.
+_DTYPES = {
+    "BOOL": (8, "bool"),
+    "F4": (4, "float4_e2m1fn_x2"),
+    "F6_E2M3": (6, "float6_e2m3fn"),
+    "F6_E3M2": (6, "float6_e3m2fn"),
+    "U8": (8, "uint8"),
+    "I8": (8, "int8"),
+    "F8_E5M2": (8, "float8_e5m2"),
+    "F8_E4M3": (8, "float8_e4m3fn"),
+    "F8_E8M0": (8, "float8_e8m0fnu"),
+    "F8_E4M3FNUZ": (8, "float8_e4m3fnuz"),
+    "F8_E5M2FNUZ": (8, "float8_e5m2fnuz"),
+    "I16": (16, "int16"),
+    "U16": (16, "uint16"),
+    "F16": (16, "float16"),
+    "BF16": (16, "bfloat16"),
+    "I32": (32, "int32"),
+    "U32": (32, "uint32"),
+    "F32": (32, "float32"),
+    "C64": (64, "complex64"),
+    "F64": (64, "float64"),
+    "I64": (64, "int64"),
+    "U64": (64, "uint64"),
+}
+_LENGTH = 8  # bytes of the number before the header, which says how long that is
+_LONGEST_HEADER = 100_000_000  # bytes
+_LARGEST = 2**64 - 1  # of any size, product of sizes and number of bits
+_METADATA = "__metadata__"
+_KEYS = {"dtype", "shape", "data_offsets"}
+
+# The header is read entry by entry, each of bounded size: a hostile one could otherwise take gigabytes as objects.
+_LONGEST_ENTRY = 65_536  # bytes, as for a name
+_LONGEST_TEXT = 10_000_000  # bytes, of the metadata
+_MOST_TEXTS = 100_000  # in the metadata
+_BLANK = rb"[ \t\n\r]*+"
+_TEXT = rb'"(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+"'
+_KEY = re.compile(_BLANK + rb"(" + _TEXT + rb")" + _BLANK + rb":" + _BLANK)
+_PAIR = re.compile(_BLANK + rb"(" + _TEXT + rb")" + _BLANK + rb":" + _BLANK + rb"(" + _TEXT + rb")" + _BLANK)
+_AFTER = re.compile(_BLANK + rb"([,}])")
+_REST = re.compile(_BLANK + rb"\Z")
+_EMPTY = re.compile(rb"\{" + _BLANK + rb"\}")
+# What the common writers write; anything else goes through a JSON reader, which is slower and comes to the same.
+_NUMBER = rb"(?:0|[1-9][0-9]{0,18})"  # always within 64 bits
+_USUAL = re.compile(
+    rb' ?"([^"\\\x00-\x1f]{1,1000}+)": ?'
+    rb'\{"dtype": ?"([A-Z0-9_]{1,16})", ?"shape": ?\[((?:%(n)b(?:, ?%(n)b){0,63}+)?+)\],'
+    rb' ?"data_offsets": ?\[(%(n)b), ?(%(n)b)\]\} ?([,}])' % {b"n": _NUMBER}
+)
+_MINUS_ZERO = re.compile(rb"-0" + _BLANK + rb"[,\]]")
+_NUMERAL = re.compile(r"(?<![^\0])[0-9]++(?![^\0])")
+_LFS_POINTER = b"version https://git-lfs"
+_LONGEST_SHOWN = 200  # characters of a name
+
+
+def tensors(file: Ranges) -> list[Stored]:
+    """Return the tensors of a file, ordered by their names, with the numbers in those as numbers.
+
+    The library's writer orders them by dtype, and then as text, in which ``layers.10`` comes before ``layers.2``.
+
+    Raises:
+        UnreadableFile: it is no safetensors file, or breaks a rule of the format.
+
+    """
+    text = _header(file)
+    try:
+        described = dict(_described(text))
+        _demand_layout(described, file.size - _LENGTH - len(text))
+        stored = [_stored(name, *entry) for name, entry in described.items()]
+    except (_Misfit, MalformedJson) as error:
+        raise UnreadableFile(f"{file.name} is no valid safetensors file: {error}") from error
+    return in_order(stored)
+
+
+def in_order(stored: Iterable[Stored]) -> list[Stored]:
+    """Return tensors ordered by the parts of their names, numbers as numbers and before words."""
+    return sorted(stored, key=_place)
+
+
+def quoted(name: str) -> str:
+    """Return a name for a message, on one line; a very long one is cut."""
+    return repr(name if len(name) <= _LONGEST_SHOWN else name[:_LONGEST_SHOWN] + "…")
+
+
+def _place(tensor: Stored) -> str:
+    """Return what puts a name in its place: part by part, numbers by their length and then their digits."""
+    return _NUMERAL.sub(lambda found: f"{len(found[0]):09}{found[0]}", tensor.name.replace(".", "\0"))
+
+
+class _Misfit(ValueError):
+    """What a header says breaks a rule of the format."""
+
+
+# The header's bytes ---------------------------------------------------------------------------------------------------
+
+
+def _header(file: Ranges) -> bytes:
+    if file.size < _LENGTH:
+        raise UnreadableFile(
+            f"{file.name} is no safetensors file: it is {file.size} bytes long, too short for a header"
+        )
+    length = int.from_bytes(file.read(0, _LENGTH), "little")
+    if length > _LONGEST_HEADER:
+        raise UnreadableFile(
+            f"{file.name} is no safetensors file: its header would take {length:,} bytes,"
+            f" and the format allows {_LONGEST_HEADER:,}",
+            hint=_hint(file),
+        )
+    if _LENGTH + length > file.size:
+        raise UnreadableFile(
+            f"{file.name} is cut short: its header takes {length:,} bytes, and {file.size - _LENGTH:,} are there"
+        )
+    if length == 0 or file.read(_LENGTH, 1) != b"{":
+        raise UnreadableFile(f"{file.name} is no safetensors file: its header does not begin with {{")
+    return file.read(_LENGTH, length)
+
+
+def _hint(file: Ranges) -> str | None:
+    if file.read(0, min(file.size, len(_LFS_POINTER))) == _LFS_POINTER:
+        return "it is a Git LFS pointer to the file: fetch that with git lfs pull"
+    return None
+
+
+# The header's entries -------------------------------------------------------------------------------------------------
+
+_Entry = tuple[str, list[int], int, int]  # dtype as the format names it, shape, and where its bytes begin and end
+
+
+def _described(text: bytes) -> Iterator[tuple[str, _Entry]]:
+    """Yield each tensor's name and what the header says of it."""
+    if empty := _EMPTY.match(text):
+        return _demand_end(text, empty.end())
+    names: set[str] = set()
+    position, following = 1, b","
+    while following == b",":
+        name, entry, position, following = _usual(text, position) or _unusual(text, position)
+        if name in names:
+            raise _Misfit(f"it describes {quoted(name)} twice")
+        names.add(name)
+        if entry is not None:
+            yield name, entry
+    return _demand_end(text, position)
+
+
+_Read = tuple[
+    str, _Entry | None, int, bytes
+]  # name, entry (None: metadata), where the next one begins, what is before it
+
+
+def _usual(text: bytes, position: int) -> _Read | None:
+    found = _USUAL.match(text, position)
+    if found is None:
+        return None
+    literal, dtype, sizes, start, end, following = found.groups()
+    if literal == _METADATA.encode() or dtype.decode() not in _DTYPES:
+        return None
+    shape = [int(size) for size in sizes.split(b",")] if sizes else []
+    return _text(literal), (dtype.decode(), shape, int(start), int(end)), found.end(), following
+
+
+def _unusual(text: bytes, position: int) -> _Read:
+    name, position = _name(text, position)
+    entry = None
+    if name == _METADATA:
+        position = _skip_metadata(text, position)
+    else:
+        entry, position = _entry(text, position, name)
+    after = _AFTER.match(text, position) or _malformed(position)
+    return name, entry, after.end(), after[1]
+
+
+def _demand_end(text: bytes, position: int) -> None:
+    if not _REST.match(text, position):
+        _malformed(position)
+
+
+def _malformed(position: int) -> NoReturn:
+    raise _Misfit(f"its header is not well-formed JSON at byte {_LENGTH + position:,}")
+
+
+def _name(text: bytes, position: int) -> tuple[str, int]:
+    key = _KEY.match(text, position) or _malformed(position)
+    return _decoded(key, 1, _LONGEST_ENTRY), key.end()
+
+
+def _decoded(found: re.Match[bytes], group: int, longest: int) -> str:
+    if found.end(group) - found.start(group) > longest:
+        raise _Misfit(f"it has a text of over {longest:,} bytes at byte {_LENGTH + found.start(group):,}")
+    return _text(found[group][1:-1])
+
+
+def _text(literal: bytes) -> str:
+    """Return what is written between two quotes."""
+    try:
+        text = str(load(b'"%b"' % literal)) if b"\\" in literal else literal.decode()
+        text.encode()
+    except UnicodeDecodeError as error:
+        raise _Misfit("its header is not UTF-8 text") from error
+    except UnicodeEncodeError as error:
+        raise _Misfit(f"the text {quoted(text)} has half of a surrogate pair, which is no character") from error
+    return text
+
+
+def _skip_metadata(text: bytes, position: int) -> int:
+    """Return where the metadata ends, which must map text to text."""
+    if empty := _EMPTY.match(text, position):
+        return empty.end()
+    if text[position : position + 1] != b"{":
+        raise _Misfit(f"{_METADATA} is no mapping of text to text")
+    keys: set[str] = set()
+    following = b","
+    while following == b",":
+        pair = _PAIR.match(text, position + 1)
+        if pair is None:
+            raise _Misfit(f"{_METADATA} is no mapping of text to text")
+        key, _ = _decoded(pair, 1, _LONGEST_ENTRY), _decoded(pair, 2, _LONGEST_TEXT)
+        if key in keys:
+            raise _Misfit(f"{_METADATA} has {quoted(key)} twice")
+        if len(keys) == _MOST_TEXTS:
+            raise _Misfit(f"{_METADATA} has over {_MOST_TEXTS:,} keys")
+        keys.add(key)
+        position = pair.end()
+        following = text[position : position + 1]
+    if following != b"}":
+        _malformed(position)
+    return position + 1
+
+
+def _entry(text: bytes, position: int, name: str) -> tuple[_Entry, int]:
+    if text[position : position + 1] != b"{":
+        raise _Misfit(f"what it says of {quoted(name)} is no mapping")
+    after = text.find(b"}", position, position + _LONGEST_ENTRY) + 1
+    if not after:
+        raise _Misfit(f"what it says of {quoted(name)} does not end, or is of over {_LONGEST_ENTRY:,} bytes")
+    try:
+        values = load(text[position:after])
+    except MalformedJson as error:
+        raise _Misfit(f"what it says of {quoted(name)} cannot be read: {error.problem}") from error
+    if _MINUS_ZERO.search(text, position, after):  # which Python takes for 0, and the format for a fraction
+        raise _Misfit(f"{quoted(name)} has a negative zero for a size")
+    return _checked(values, name), after
+
+
+def _checked(values: dict[str, Any], name: str) -> _Entry:
+    if values.keys() != _KEYS:
+        wrong = min(values.keys() ^ _KEYS)
+        problem = "has no" if wrong in _KEYS else "has an unknown key"
+        raise _Misfit(f"{quoted(name)} {problem} {quoted(wrong)}")
+    dtype, shape, offsets = values["dtype"], values["shape"], values["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise _Misfit(f"{quoted(name)} has the unknown dtype {_value(dtype)}")
+    if not _are_sizes(shape):
+        raise _Misfit(f"{quoted(name)} has the shape {_value(shape)}, and sizes are whole numbers from 0 to 2**64 - 1")
+    if not _are_sizes(offsets) or len(offsets) != 2:  # noqa: PLR2004  # where its bytes begin and end
+        raise _Misfit(f"{quoted(name)} has the data_offsets {_value(offsets)}, which are not two offsets")
+    return dtype, shape, offsets[0], offsets[1]
+
+
+def _are_sizes(value: Any) -> bool:
+    # type(), not isinstance(): a bool is an int to Python.
+    return isinstance(value, list) and all(type(size) is int and 0 <= size <= _LARGEST for size in value)
+
+
+def _value(value: Any) -> str:
+    written = repr(value)
+    return written if len(written) <= _LONGEST_SHOWN else written[:_LONGEST_SHOWN] + "…"
+
+
+# What the entries come to ---------------------------------------------------------------------------------------------
+
+
+def _demand_layout(described: dict[str, _Entry], size: int) -> None:
+    """Demand that the tensors cover all ``size`` bytes after the header, without a hole and without an overlap."""
+    covered = 0
+    for name, (_, _, start, end) in sorted(described.items(), key=lambda item: item[1][2:]):
+        if end < start:
+            raise _Misfit(f"{quoted(name)} ends before it begins, by its data_offsets [{start}, {end}]")
+        if start > covered:
+            raise _Misfit(f"before {quoted(name)} there are {start - covered:,} bytes that belong to no tensor")
+        if start < covered:
+            raise _Misfit(f"{quoted(name)} overlaps the tensor before it, by {covered - start:,} bytes")
+        covered = end
+    if covered > size:
+        raise _Misfit(f"its tensors take {covered:,} bytes, and {size:,} are there: it is cut short")
+    if covered < size:
+        raise _Misfit(f"its tensors take {covered:,} bytes, and {size:,} are there")
+
+
+def _stored(name: str, dtype: str, shape: list[int], start: int, end: int) -> Stored:
+    bits_each, torch_name = _DTYPES[dtype]
+    numel = 1
+    for size in shape:  # step by step, as the reference does: a 0 later on does not mend an overflow
+        numel *= size
+        if numel > _LARGEST:
+            raise _Misfit(f"{quoted(name)} has the shape {_value(shape)}, of more elements than the format can count")
+    bits = numel * bits_each
+    if bits > _LARGEST:
+        raise _Misfit(f"{quoted(name)} has the shape {_value(shape)}, of more bits than the format can count")
+    if bits % 8:
+        raise _Misfit(f"{quoted(name)} takes {bits} bits, which are no whole bytes")
+    if end - start != bits // 8:
+        raise _Misfit(
+            f"{quoted(name)} takes {bits // 8:,} bytes by its shape and dtype, and {end - start:,} by its data_offsets"
+        )
+    return Stored(name, tuple(shape), torch_name, numel, bits // 8)

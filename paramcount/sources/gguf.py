@@ -1,0 +1,123 @@
+"""GGUF, the format of llama.cpp: one file or all parts of a split one; only headers are read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from paramcount.errors import ParamcountError, UnknownTarget, UsageError
+from paramcount.files.gguf import Header, header
+from paramcount.files.ranges import UnreadableFile, opened
+from paramcount.files.safetensors import quoted
+from paramcount.files.state_dict import Stored, inventory
+from paramcount.inventory import Inventory, Note
+from paramcount.pause import paused_collector
+from paramcount.sources import Target
+
+EXAMPLE = "model.gguf, model-00001-of-00003.gguf"
+LIBRARIES = ("gguf",)
+MEANING = "weights in GGUF; the first part of several means them all"
+
+_FILE = ".gguf"
+# How llama.cpp names the parts: https://github.com/ggml-org/llama.cpp/tree/master/tools/gguf-split
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<of>[0-9]{5})\.gguf", re.DOTALL)
+_NUMBER, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
+
+
+class MissingLibrary(ParamcountError):
+    """What reads this kind of target is not installed."""
+
+    code = "missing-library"
+
+
+def claims(word: str) -> bool:
+    """Whether the word has the form of such a file."""
+    return word.endswith(_FILE) and word != _FILE
+
+
+def names() -> Iterable[str]:
+    """Return the files in the current folder."""
+    return sorted(path.name for path in Path.cwd().glob("*.gguf") if claims(path.name))
+
+
+def read(target: Target, name: str) -> Inventory:
+    """Read the headers of a file, or of all parts; a weight in a block of a quantised type counts as one weight.
+
+    Raises:
+        MissingLibrary: the ``gguf`` library is not installed.
+        UnknownTarget: there is no such file.
+        UsageError: arguments are given.
+        UnreadableFile: a file cannot be read, breaks a rule of the format, or a part is missing.
+
+    """
+    if target.args or target.weights is not None:
+        raise UsageError(f"{target.word} is a file of weights, which takes no arguments and no --weights")
+    if not claims(name):
+        raise UnknownTarget(f"{name!r} is no GGUF file", hint=f"for example: {EXAMPLE}")
+    with paused_collector():
+        stored, notes = _read(os.path.expanduser(name))  # noqa: PTH111  # a Path would drop the ./ that the user wrote
+        return inventory(stored, target=target.word, source="gguf", notes=notes)
+
+
+_Read = tuple[tuple[Stored, ...], tuple[Note, ...]]
+
+
+def _read(path: str) -> _Read:
+    named = _header(path)
+    part = _PART.fullmatch(path)
+    number, of = (int(part["number"]), int(part["of"])) if part else (1, 1)
+    _demand_part(named, path, number, of)
+    if part is None or of <= 1:
+        return named.tensors, ()
+    if number > 1:
+        message = f"this is part {number} of {of}: name the first to count them all"
+        return named.tensors, (Note("left-out", "", message),)
+    others = [f"{part['stem']}-{other:05}-of-{of:05}{_FILE}" for other in range(2, of + 1)]
+    return _whole(path, named, others)
+
+
+def _header(path: str) -> Header:
+    with opened(path) as file:
+        try:
+            return header(file)
+        except ImportError as error:
+            raise MissingLibrary(
+                f"reading {path} needs the gguf library, which is not there", hint="pip install 'paramcount[gguf]'"
+            ) from error
+
+
+def _demand_part(found: Header, path: str, number: int, of: int) -> None:
+    """Demand that a file is the part that its name says."""
+    said = found.values.get(_NUMBER, 0) + 1, max(found.values.get(_COUNT, 1), 1)
+    if said != (number, of):
+        raise UnreadableFile(
+            f"{path} is part {number} of {of} by its name, and {said[0]} of {said[1]} by its header",
+            hint="give the parts their names back: NAME-00001-of-00003.gguf",
+        )
+
+
+def _whole(first: str, named: Header, others: list[str]) -> _Read:
+    """Return what all parts hold."""
+    missing = [path for path in others if not os.path.exists(path)]  # noqa: PTH110  # paths stay as the user wrote them
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UnreadableFile(f"{first}: the part {missing[0]} is missing{more}", hint="fetch the missing part")
+    holders = {tensor.name: first for tensor in named.tensors}
+    stored = list(named.tensors)
+    for number, path in enumerate(others, 2):
+        part = _header(path)
+        _demand_part(part, path, number, len(others) + 1)
+        for tensor in part.tensors:
+            holder = holders.setdefault(tensor.name, path)
+            if holder != path:
+                raise UnreadableFile(f"{quoted(tensor.name)} is in {holder} and in {path}")
+        stored.extend(part.tensors)
+    said = named.values.get(_TENSORS, len(stored))
+    if said == len(stored):
+        return tuple(stored), ()
+    message = (
+        f"the first part says that there are {said:,} tensors, and there are {len(stored):,}, which is what counts"
+    )
+    return tuple(stored), (Note("index-total", "", message),)

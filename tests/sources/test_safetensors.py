@@ -1,0 +1,267 @@
+"""safetensors files, indexes and folders: counted as the library would load them, and never believed on their word."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from paramcount.errors import UnknownTarget, UsageError
+from paramcount.files.ranges import UnreadableFile
+from paramcount.report import Report
+from paramcount.sources import Target, resolve
+from paramcount.sources.safetensors import claims, names, read
+from tests.conftest import Run
+
+INDEX = "model.safetensors.index.json"
+ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+
+
+def counted(word: object) -> Report:
+    return Report.of(read(Target(str(word)), str(word)))
+
+
+def refusal(word: object) -> UnreadableFile:
+    with pytest.raises(UnreadableFile) as caught:
+        counted(word)
+    assert caught.value.exit_code == 3
+    return caught.value
+
+
+def codes(report: Report) -> list[str]:
+    return [note.code for note in report.notes]
+
+
+def save_index(folder: Path, weight_map: Any, **more: Any) -> Path:
+    file = folder / INDEX
+    file.write_text(json.dumps({"weight_map": weight_map, **more}))
+    return file
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    """A folder with 12 + 8 elements in two shards, and their index."""
+    save_file({"a.0.w": torch.zeros(3, 4), "a.running_mean": torch.zeros(5)}, tmp_path / ONE)
+    save_file({"a.1.w": torch.zeros(2, 4, dtype=torch.bfloat16)}, tmp_path / TWO)
+    save_index(
+        tmp_path,
+        {"a.0.w": ONE, "a.running_mean": ONE, "a.1.w": TWO},
+        metadata={"total_size": 12 * 4 + 5 * 4 + 8 * 2},
+    )
+    return tmp_path
+
+
+# What it counts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("densenet121", "efficientnet_b0", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
+        *("resnet18", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "squeezenet1_1"),
+    ],
+)
+def test_a_saved_model_counts_what_the_live_one_does(name: str, tmp_path: Path) -> None:
+    with torch.device("meta"):  # without the time to draw weights
+        model = torchvision.models.get_model(name, weights=None)
+    model.to_empty(device="cpu")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    report = counted(tmp_path / "model.safetensors")
+    assert {param.name: param.shape for param in report.params} == {
+        name: tuple(param.shape) for name, param in model.named_parameters()
+    }
+    assert report.total == report.unknown == sum(param.numel() for param in model.parameters())
+    assert report.nbytes == sum(param.nbytes for param in model.parameters())
+    assert report.buffers.total == sum(buffer.numel() for buffer in model.buffers())
+    assert report.trainable == report.frozen == 0
+    assert codes(report) == ["buffers-by-name"]
+
+
+def test_an_index_and_its_folder_count_all_shards(sharded: Path) -> None:
+    for word in (sharded, f"{sharded}/", sharded / INDEX):
+        report = counted(word)
+        assert (report.total, report.nbytes, report.buffers.total) == (20, 64, 5)
+        assert [param.name for param in report.params] == ["a.0.w", "a.1.w"]
+        assert codes(report) == ["buffers-by-name"]
+
+
+def test_a_folder_without_an_index_counts_all_its_files(sharded: Path) -> None:
+    (sharded / INDEX).unlink()
+    (sharded / "config.json").write_text("{}")
+    (sharded / "._model.safetensors").write_bytes(b"of another program")
+    assert counted(sharded).total == 20
+
+
+def test_one_shard_alone_says_so(sharded: Path) -> None:
+    report = counted(sharded / TWO)
+    assert report.total == 8
+    note = next(note for note in report.notes if note.code == "left-out")
+    assert note.message == "this is shard 2 of 2: name the folder to count them all"
+
+
+def test_a_file_is_counted_on_the_command_line_without_torch_and_numpy(sharded: Path) -> None:
+    code = "import sys; from paramcount.cli import main; assert main(sys.argv[1:]) == 0; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(sharded), "--value", "total"], capture_output=True, text=True, check=True
+    )
+    value, loaded = done.stdout.splitlines()
+    assert value == "20"
+    assert not {"torch", "numpy", "safetensors"} & set(loaded.split())
+
+
+def test_a_shard_may_be_a_link_to_elsewhere_or_in_a_folder_below(tmp_path: Path) -> None:
+    hub = tmp_path / "hub"
+    (hub / "parts").mkdir(parents=True)
+    save_file({"a": torch.zeros(3)}, tmp_path / "blob")
+    (hub / "linked.safetensors").symlink_to(tmp_path / "blob")
+    save_file({"b": torch.zeros(4)}, hub / "parts" / "b.safetensors")
+    save_index(hub, {"a": "linked.safetensors", "b": "parts/b.safetensors"})
+    assert counted(hub).total == 7
+
+
+# What an index says ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [85, 0, -1, "84", True, None, [84], 84.5])
+def test_a_total_that_the_shards_contradict_is_noted_and_not_believed(said: object, sharded: Path) -> None:
+    document = json.loads((sharded / INDEX).read_text())
+    (sharded / INDEX).write_text(json.dumps({**document, "metadata": {"total_size": said, "total_parameters": 7}}))
+    report = counted(sharded)
+    assert (report.total, report.nbytes) == (20, 64)
+    note = next(note for note in report.notes if note.code == "index-total")
+    assert note.message.endswith("and they hold 84, which is what counts")
+
+
+def test_tensors_that_an_index_does_not_list_count_and_are_noted(sharded: Path) -> None:
+    save_index(sharded, {"a.0.w": ONE, "a.running_mean": ONE, "a.1.w": TWO})
+    save_file({"a.1.w": torch.zeros(2, 4), "extra": torch.zeros(7)}, sharded / TWO)
+    report = counted(sharded)
+    assert report.total == 27
+    note = next(note for note in report.notes if note.code == "index-unlisted")
+    assert note.message == "the shards hold 1 tensor that the index does not list: 'extra'; they count"
+
+
+def test_files_that_an_index_does_not_name_are_left_out_and_noted(sharded: Path) -> None:
+    save_file({"other": torch.zeros(7)}, sharded / "consolidated.safetensors")
+    report = counted(sharded)
+    assert report.total == 20
+    note = next(note for note in report.notes if note.code == "left-out")
+    assert note.message == "the index does not name 'consolidated.safetensors', which is not counted"
+
+
+def test_a_missing_shard_is_named_with_what_it_should_hold(sharded: Path) -> None:
+    (sharded / TWO).unlink()
+    assert refusal(sharded).message == f"{sharded / INDEX}: the shard '{TWO}' is missing, which should hold 'a.1.w'"
+
+
+def test_a_missing_shard_is_named_without_an_index_too(sharded: Path) -> None:
+    (sharded / INDEX).unlink()
+    (sharded / ONE).unlink()
+    assert refusal(sharded).message == f"{sharded} has no {ONE}, and {TWO} is there"
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_name_in_two_shards_is_refused(indexed: bool, sharded: Path) -> None:
+    save_file({"a.0.w": torch.zeros(1), "a.1.w": torch.zeros(1)}, sharded / TWO)
+    if not indexed:
+        (sharded / INDEX).unlink()
+    place = sharded / INDEX if indexed else sharded
+    assert refusal(sharded).message == f"{place}: 'a.0.w' is in '{ONE}' and in '{TWO}'"
+
+
+def test_a_name_that_its_shard_does_not_hold_is_refused(sharded: Path) -> None:
+    save_index(sharded, {"a.0.w": TWO, "a.1.w": TWO, "a.running_mean": ONE})
+    assert refusal(sharded).message == f"{sharded / INDEX}: 'a.0.w' should be in '{TWO}', which does not hold it"
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [
+        *("/tmp/x.safetensors", "../x.safetensors", "a/../../x.safetensors", "", "//host/x.safetensors"),
+        *("..\\x.safetensors", "C:\\x.safetensors", "C:x.safetensors", "\\\\host\\x", ".."),
+    ],
+)
+def test_a_shard_outside_the_folder_is_refused(shard: str, sharded: Path) -> None:
+    save_index(sharded, {"a.0.w": shard})
+    problem = f"the shard {shard!r} of 'a.0.w' is not in the index's folder"
+    assert refusal(sharded).message == f"{sharded / INDEX}: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ("", "it is not JSON"),
+        ("[]", "it is no mapping"),
+        ("{}", "it has no mapping weight_map"),
+        ('{"weight_map": []}', "it has no mapping weight_map"),
+        ('{"weight_map": {"a": 1}}', "weight_map says of 'a' no shard, but 1"),
+        ('{"weight_map": {"a": null}}', "weight_map says of 'a' no shard, but None"),
+        ('{"weight_map": {"a": "x\\u0000"}}', "cannot be the name of a file"),
+        ('{"weight_map": {"a": "."}}', "Is a directory"),
+        ('{"weight_map": {"a": "x", "a": "y"}}', "the key 'a' is there twice"),
+        ('{"weight_map": {"a": NaN}}', "NaN is no number"),
+        ('{"weight_map": ' + "[" * 100_000, "it is nested too deep"),
+        ('{"weight_map": {"a": "' + INDEX + '"}}', "is no safetensors file"),
+    ],
+)
+def test_a_malformed_index_is_refused(document: str, problem: str, sharded: Path) -> None:
+    (sharded / INDEX).write_text(document)
+    assert problem in refusal(sharded / INDEX).message
+
+
+def test_a_broken_shard_is_named(sharded: Path) -> None:
+    (sharded / TWO).write_bytes((sharded / TWO).read_bytes()[:-1])
+    problem = "its tensors take 16 bytes, and 15 are there: it is cut short"
+    assert refusal(sharded).message == f"{sharded / TWO} is no valid safetensors file: {problem}"
+
+
+# What is such a target ------------------------------------------------------------------------------------------------
+
+
+def test_files_and_folders_are_claimed_by_their_form(sharded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sharded)
+    for word in ("x.safetensors", f"x/{INDEX}", str(sharded), ".", "~/x.safetensors"):
+        assert claims(word)
+    (sharded / "empty").mkdir()
+    for word in ("empty", "safetensors", ".safetensors", "x.safetensors.json", "x\0", ""):
+        assert not claims(word)
+    assert names() == [ONE, TWO, INDEX]
+    assert resolve(str(sharded))[0].EXAMPLE.startswith("model.safetensors")
+
+
+def test_a_folder_with_the_name_of_a_file_is_refused(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "x.safetensors").mkdir()
+    outcome = run(tmp_path / "x.safetensors")
+    assert outcome.code == 3
+    assert "is a folder, and holds no safetensors file" in outcome.err
+
+
+def test_several_indexes_in_a_folder_ask_for_one(sharded: Path) -> None:
+    (sharded / "model.fp16.safetensors.index.json").write_text("{}")
+    error = refusal(sharded)
+    assert error.message == f"{sharded} holds 'model.fp16.safetensors.index.json', '{INDEX}': which is meant?"
+    assert error.hint == "name one of them"
+
+
+def test_what_is_not_there_is_an_unknown_target(sharded: Path) -> None:
+    for word in (
+        f"{sharded}x/{ONE}",
+        sharded / "model-00001-of-00003.safetensors",
+        sharded / "x",
+        f"{sharded}/x{INDEX}",
+    ):
+        with pytest.raises(UnknownTarget):
+            counted(word)
+
+
+def test_a_file_takes_no_arguments(sharded: Path) -> None:
+    for target in (Target(str(sharded), {"a": 1}), Target(str(sharded), weights="DEFAULT")):
+        with pytest.raises(UsageError):
+            read(target, target.word)
