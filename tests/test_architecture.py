@@ -19,7 +19,7 @@ LAYERS = (
     ("paramcount.commands",),
     ("paramcount",),  # the Python API, which commands call, too
     ("paramcount.sources", "paramcount.renderers", "paramcount.config", "paramcount.lock", "paramcount.cache"),
-    ("paramcount.modules",),
+    ("paramcount.modules", "paramcount.files"),
     ("paramcount.verdicts", "paramcount.outline", "paramcount.rules", "paramcount.budgets", "paramcount.diff"),
     ("paramcount.report", "paramcount.grid"),
     ("paramcount.inventory",),
@@ -110,3 +110,15 @@ def test_a_users_file_loads_no_torchvision(tmp_path: Path) -> None:
     loaded = modules_after(f"from paramcount.cli import main\nassert main([{str(tmp_path / 'net.py')!r}]) == 0")
     assert "torch" in loaded
     assert "torchvision" not in loaded
+
+
+def test_a_checkpoint_is_counted_without_torch(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    state = torch.nn.Linear(2, 3).state_dict()
+    torch.save(state, tmp_path / "model.pt")
+    save_file(state, tmp_path / "model.safetensors")
+    files = [str(tmp_path / name) for name in ("model.pt", "model.safetensors")]
+    loaded = modules_after(f"from paramcount.cli import main\nassert main([*{files!r}, '--value', 'total']) == 0")
+    assert not loaded & {"torch", "numpy", "safetensors"}

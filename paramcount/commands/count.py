@@ -80,6 +80,14 @@ def count(
             rich_help_panel="Model",
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The part of a checkpoint to count, such as state_dict_ema; FILE:PATH is the same.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
     device: Annotated[
         Literal["auto", "meta", "cpu"],
         typer.Option(
@@ -161,7 +169,7 @@ def count(
     }
     commands = context.parent.command.commands if context.parent else ()  # type: ignore[attr-defined]  # a group's
     with Output(output) as destination:
-        counted = count_all(session, _jobs(_words(targets), keywords, commands))
+        counted = count_all(session, _jobs(_words(targets, key), keywords, commands))
         reports = [result for result in counted if isinstance(result, Report)]
         if value is not None:
             destination.write("\n".join(_value_lines(session, counted, value)))
@@ -196,12 +204,12 @@ def _name_commands_too(error: UnknownTarget, word: str, commands: Iterable[str])
         error.hint = f"did you mean the command {command[0]}{rest or '?'}"
 
 
-def _words(targets: list[str]) -> list[str]:
+def _words(targets: list[str], key: str | None) -> list[str]:
     words = [word for target in targets for word in (sys.stdin.read().splitlines() if target == "-" else [target])]
     words = [word.strip() for word in words if word.strip()]
     if not words:
         raise UsageError("no target given", hint="for example: paramcount resnet50")
-    return words
+    return words if key is None else [f"{word}:{key}" for word in words]
 
 
 def _depth(text: str | None, *, machine: bool) -> Depth:

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 import paramcount
@@ -294,3 +295,14 @@ def test_device_meta_never_falls_back_to_real_memory(run: Run, folder: Path) -> 
     fallen_back = run("net.py:build", "-f", "json").json["reports"][0]
     assert (fallen_back["total"], [note["code"] for note in fallen_back["notes"]]) == (11, ["real-memory"])
     assert run("net.py:build", "--device", "meta").code == 3
+
+
+def test_a_key_picks_the_part_of_a_checkpoint(run: Run, folder: Path) -> None:
+    weights, average = nn.Linear(2, 3).state_dict(), nn.Linear(2, 3, bias=False).state_dict()
+    torch.save({"model": weights, "ema": average, "epoch": 3}, "last.ckpt")
+    assert run("last.ckpt", "--value", "total").out == "9\n"
+    assert run("last.ckpt", "--key", "ema", "--value", "total").out == "6\n"
+    assert run("last.ckpt:ema", "--value", "total").out == "6\n"
+    outcome = run("last.ckpt", "--key", "emma")
+    assert outcome.code == 2
+    assert "did you mean" in outcome.err

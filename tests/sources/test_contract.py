@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gguf
+import numpy
 import pytest
+import safetensors.torch
+import torch
+from torch import nn
 
 import paramcount
 from paramcount.commands.counting import document
@@ -16,8 +21,11 @@ from tests.conftest import MODELS
 
 # One target of each source that can be counted here and now. A new source is to be added.
 READABLE = {
+    "gguf": "model.gguf",
     "python": f"{MODELS / 'tutorial_cnn.py'}:Net",
+    "safetensors": "model.safetensors",
     "saved": "report.json",
+    "torch_file": "model.pt",
     "torchvision": "squeezenet1_1",
 }
 
@@ -28,9 +36,17 @@ def test_every_source_on_disk_is_tested() -> None:
 
 @pytest.fixture(params=sorted(READABLE))
 def name(request: pytest.FixtureRequest, folder: Path) -> str:
-    if request.param == "saved":
-        report = paramcount.count(READABLE["python"])
-        (folder / "report.json").write_text(json.dumps(document([report.to_dict()], [])))
+    report = paramcount.count(READABLE["python"])
+    state = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).state_dict()
+    (folder / "report.json").write_text(json.dumps(document([report.to_dict()], [])))
+    safetensors.torch.save_file(state, "model.safetensors")
+    torch.save(state, "model.pt")
+    writer = gguf.GGUFWriter("model.gguf", "test")
+    writer.add_tensor("blk.0.weight", numpy.zeros((2, 3), dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     return str(request.param)
 
 

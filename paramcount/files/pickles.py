@@ -1,0 +1,525 @@
+"""Reads pickles without running them: every object that a pickle would build by a call becomes an inert record."""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from paramcount.pause import paused_collector
+
+# Beyond these a pickle is no checkpoint's, but made to exhaust whoever reads it.
+MOST_BYTES = 64 * 2**20
+_MOST_OPERATIONS = 2_500_000
+_MOST_AT_ONCE = 1_000_000  # values on the stack
+_MOST_MEMORY = 128 * 2**20  # that the values built may take
+_LONGEST_INTEGER = 1024  # bytes; also the longest in decimal digits
+_LONGEST_LINE = 64 * 2**10
+_LONGEST_TEXT = 8 * 2**20  # bytes; characters may take four times as much
+_NEWEST_PROTOCOL = 5
+
+# What CPython takes for a value of each kind, roughly and never less.
+_CONTAINER = 160
+_RECORD = 320
+_REFERENCE = 8
+_MEMO = 100
+_NUMBER = 32
+_GLOBAL = 1024  # more than it takes: a checkpoint has few
+
+
+class MalformedPickle(ValueError):
+    """Bytes that no pickler wrote, or that ask for more than a reader should give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A name that a pickle asks to import, which is not done."""
+
+    module: str
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Pairs:
+    """A dictionary, as its keys and values in turn: nothing from a file is hashed, for a hash may take forever."""
+
+    flat: list[object] = field(default_factory=list)
+
+    def items(self) -> Iterator[tuple[object, object]]:
+        """Yield its keys and values; of equal keys the last is meant."""
+        yield from zip(self.flat[::2], self.flat[1::2], strict=True)
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """An object that a pickle asks to build by a call, which is not done; two are one object if they are identical."""
+
+    callable: object
+    args: object = ()
+    state: object = None  # what __setstate__() would be given
+    items: list[object] = field(default_factory=list)  # of a sequence or a set
+    pairs: Pairs = field(default_factory=Pairs)  # of a mapping
+
+
+class Cursor:
+    """A place in bytes that are fetched as they are needed."""
+
+    def __init__(self, data: bytes, fetch: Callable[[int, int], bytes] | None = None) -> None:
+        """Start at the beginning of ``data``; ``fetch(start, least)`` returns what follows, at least so many bytes."""
+        self._data = data
+        self._fetch = fetch
+        self._base = 0  # where the data begins
+        self._at = 0
+
+    @property
+    def position(self) -> int:
+        """Bytes from the start."""
+        return self._base + self._at
+
+    def take(self, length: int) -> bytes:
+        """Return the next ``length`` bytes.
+
+        Raises:
+            MalformedPickle: there are not so many.
+
+        """
+        end = self._at + length
+        if end > len(self._data):
+            self._need(length)
+            end = self._at + length
+        taken = self._data[self._at : end]
+        self._at = end
+        return taken
+
+    def line(self) -> bytes:
+        """Return the rest of the line, without its end."""
+        end = self._data.find(b"\n", self._at, self._at + _LONGEST_LINE)
+        while end < 0:
+            known = len(self._data) - self._at
+            if known >= _LONGEST_LINE:
+                raise MalformedPickle("it holds a line without an end")
+            self._need(known + 1)
+            end = self._data.find(b"\n", self._at, self._at + _LONGEST_LINE)
+        return self.take(end - self._at + 1)[:-1]
+
+    def _need(self, length: int) -> None:
+        rest = self._data[self._at :]
+        if self._fetch is None or self.position + length > MOST_BYTES:
+            raise MalformedPickle("it is cut short" if self.position + length <= MOST_BYTES else "it is too large")
+        self._base += self._at
+        self._at = 0
+        self._data = rest + self._fetch(self._base + len(rest), length - len(rest))
+        if len(self._data) < length:
+            raise MalformedPickle("it is cut short")
+
+
+@paused_collector()
+def load(cursor: Cursor, persistent: Callable[[object], object]) -> object:
+    """Return the value of the next pickle, of which nothing was imported and nothing called.
+
+    The operations are those that Python's ``pickletools`` documents, up to protocol 5. Dictionaries become ``Pairs``,
+    sets lists, names to import ``Global``, and objects ``Record``; ``persistent`` says what a persistent id stands for.
+    Values can contain themselves, and can be nested deeper than Python's stack.
+
+    Raises:
+        MalformedPickle: these are no pickle's bytes, or they exceed a limit.
+
+    """
+    machine = _Machine(cursor, persistent)
+    try:
+        return machine.run()
+    except (IndexError, KeyError) as error:
+        raise MalformedPickle(f"an operation near byte {cursor.position:,} lacks what it works on") from error
+    except (ValueError, struct.error) as error:
+        if isinstance(error, MalformedPickle):
+            raise
+        raise MalformedPickle(f"a value near byte {cursor.position:,} cannot be read") from error
+
+
+class _Stop(Exception):  # no error: the pickle's end
+    pass
+
+
+class _Machine:
+    """The stack machine that a pickle is a program for."""
+
+    def __init__(self, cursor: Cursor, persistent: Callable[[object], object]) -> None:
+        self.cursor = cursor
+        self.persistent = persistent
+        self.stack: list[object] = []
+        self.outer: list[list[object]] = []  # the stacks beneath each mark
+        self.memo: dict[int, object] = {}
+        self.globals: dict[tuple[str, str], Global] = {}
+        self.memory = 0
+
+    def run(self) -> object:
+        take = self.cursor.take
+        try:
+            for _ in range(_MOST_OPERATIONS):
+                operation = _OPERATIONS.get(take(1))
+                if operation is None:
+                    raise MalformedPickle(f"byte {self.cursor.position - 1:,} is no operation of a pickle")
+                operation(self)
+                if len(self.stack) > _MOST_AT_ONCE:
+                    raise MalformedPickle("it holds too many values at once")
+        except _Stop:
+            return self.stack[-1]
+        raise MalformedPickle(f"it takes more than {_MOST_OPERATIONS:,} operations")
+
+    def spend(self, memory: int) -> None:
+        self.memory += memory
+        if self.memory > _MOST_MEMORY:
+            raise MalformedPickle(f"its values take more than {_MOST_MEMORY:,} bytes")
+
+    def push(self, value: object, memory: int) -> None:
+        self.spend(memory)
+        self.stack.append(value)
+
+    def mark(self) -> None:
+        self.spend(_CONTAINER)
+        self.outer.append(self.stack)
+        self.stack = []
+
+    def pop_mark(self) -> list[object]:
+        above = self.stack
+        self.stack = self.outer.pop()
+        return above
+
+    def number(self, length: int, *, signed: bool = False) -> int:
+        return int.from_bytes(self.cursor.take(length), "little", signed=signed)
+
+    # Text and numbers
+
+    def text(self, length: int) -> None:
+        # Never an error: a name is only shown, and a lone surrogate could not be.
+        value = self.counted(length, _LONGEST_TEXT).decode("utf-8", "backslashreplace")
+        self.push(value, sys.getsizeof(value))
+
+    def counted(self, length: int, most: int) -> bytes:
+        if not 0 <= length <= most:
+            raise MalformedPickle(f"it holds a string of {length:,} bytes")
+        return self.cursor.take(length)
+
+    def data(self, length: int) -> None:
+        self.push(self.counted(length, MOST_BYTES), length + _CONTAINER)
+
+    def quoted(self) -> None:
+        line = self.cursor.line().strip()
+        if len(line) < 2 or line[:1] not in {b'"', b"'"} or line[-1:] != line[:1]:  # noqa: PLR2004  # two quotes
+            raise MalformedPickle("it holds a string without quotes")
+        value = _unescaped(line[1:-1])
+        self.push(value, sys.getsizeof(value))
+
+    def raw_text(self) -> None:
+        value = self.cursor.line().decode("raw_unicode_escape").encode("utf-8", "surrogatepass")
+        self.push(value.decode("utf-8", "backslashreplace"), 4 * len(value) + _CONTAINER)
+
+    def integer_line(self) -> None:
+        line = self.cursor.line()
+        if line in {b"00", b"01"}:
+            self.push(line == b"01", 0)
+        else:
+            self.push(_decimal(line), len(line) + _NUMBER)
+
+    def long(self, length: int) -> None:
+        if not 0 <= length <= _LONGEST_INTEGER:
+            raise MalformedPickle(f"it holds an integer of {length:,} bytes")
+        self.push(int.from_bytes(self.cursor.take(length), "little", signed=True), length + _NUMBER)
+
+    # Containers
+
+    def append(self, values: list[object], target: object) -> None:
+        self.spend(_REFERENCE * len(values))
+        if isinstance(target, list):
+            target.extend(values)
+        elif isinstance(target, Record):
+            target.items.extend(values)
+        else:
+            raise MalformedPickle("it appends to what is no sequence")
+
+    def set_items(self, values: list[object], target: object) -> None:
+        pairs = target.pairs if isinstance(target, Record) else target
+        if not isinstance(pairs, Pairs) or len(values) % 2:
+            raise MalformedPickle("it sets items of what is no mapping")
+        self.spend(_REFERENCE * len(values))
+        pairs.flat.extend(values)
+
+    def collect(self, length: int) -> None:
+        if len(self.stack) < length:
+            raise IndexError
+        values = tuple(self.stack[-length:])
+        del self.stack[-length:]
+        self.push(values, 56 + _REFERENCE * length)
+
+    def remember(self, key: int) -> None:
+        if key not in self.memo:
+            self.spend(_MEMO)
+        self.memo[key] = self.stack[-1]
+
+    # Objects
+
+    def name(self, module: object, name: object) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise MalformedPickle("it imports what is no name")
+        known = self.globals.get((module, name))
+        if known is None:
+            self.spend(_GLOBAL + sys.getsizeof(module) + sys.getsizeof(name))
+            known = self.globals[module, name] = Global(module, name)
+        self.stack.append(known)
+
+    def record(self, callable_: object, args: object) -> None:
+        self.push(Record(callable_, args), _RECORD)
+
+    def build(self) -> None:
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if not isinstance(target, Record):
+            raise MalformedPickle("it sets the state of what has none")
+        target.state = state
+
+    def refuse_buffer(self) -> NoReturn:
+        raise MalformedPickle("it refers to buffers outside of itself")
+
+
+def _decimal(line: bytes) -> int:
+    text = line.removesuffix(b"L")
+    if len(text) > _LONGEST_INTEGER or not re.fullmatch(rb"\s*[+-]?[0-9]+\s*", text):
+        raise MalformedPickle("it holds an integer that is none, or has too many digits")
+    return int(text)
+
+
+def _unescaped(escaped: bytes) -> str:
+    plain = re.sub(rb"\\(x[0-9a-fA-F]{2}|.)", _plain, escaped, flags=re.DOTALL)
+    return plain.decode("utf-8", "backslashreplace")
+
+
+def _plain(match: re.Match[bytes]) -> bytes:
+    code = match[1]
+    if len(code) > 1:
+        return bytes([int(code[1:], 16)])
+    return {b"n": b"\n", b"t": b"\t", b"r": b"\r"}.get(code, code)
+
+
+# The operations, by their bytes ---------------------------------------------------------------------------------------
+
+
+def _protocol(machine: _Machine) -> None:
+    protocol = machine.number(1)
+    if protocol > _NEWEST_PROTOCOL:
+        raise MalformedPickle(f"it is of protocol {protocol}, and {_NEWEST_PROTOCOL} is the newest known")
+
+
+def _stop(machine: _Machine) -> NoReturn:
+    if machine.outer or len(machine.stack) != 1:
+        raise MalformedPickle("it ends with more or less than one value")
+    raise _Stop
+
+
+def _pop(machine: _Machine) -> None:
+    if machine.stack:
+        machine.stack.pop()
+    else:
+        machine.pop_mark()
+
+
+def _put(length: int) -> Callable[[_Machine], None]:
+    return lambda machine: machine.remember(machine.number(length))
+
+
+def _put_line(machine: _Machine) -> None:
+    key = _decimal(machine.cursor.line())
+    if not 0 <= key < 2**32:
+        raise MalformedPickle(f"it remembers a value as number {key:,}")
+    machine.remember(key)
+
+
+def _get(length: int) -> Callable[[_Machine], None]:
+    return lambda machine: machine.stack.append(machine.memo[machine.number(length)])
+
+
+def _integer(length: int, *, signed: bool = False) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push(machine.number(length, signed=signed), _NUMBER)
+
+
+def _extension(length: int, *, signed: bool = False) -> Callable[[_Machine], None]:
+    return lambda machine: machine.name("copyreg", f"extension {machine.number(length, signed=signed)}")
+
+
+def _constant(value: object) -> Callable[[_Machine], None]:
+    return lambda machine: machine.stack.append(value)
+
+
+def _text(length: int, *, signed: bool = False) -> Callable[[_Machine], None]:
+    return lambda machine: machine.text(machine.number(length, signed=signed))
+
+
+def _data(length: int) -> Callable[[_Machine], None]:
+    return lambda machine: machine.data(machine.number(length))
+
+
+def _float_line(machine: _Machine) -> None:
+    machine.push(float(machine.cursor.line()), _NUMBER)
+
+
+def _float(machine: _Machine) -> None:
+    machine.push(struct.unpack(">d", machine.cursor.take(8))[0], _NUMBER)
+
+
+def _tuple(machine: _Machine) -> None:
+    values = tuple(machine.pop_mark())
+    machine.push(values, 56 + _REFERENCE * len(values))
+
+
+def _list(machine: _Machine) -> None:
+    values = machine.pop_mark()
+    machine.push(values, _CONTAINER + _REFERENCE * len(values))
+
+
+def _dict(machine: _Machine) -> None:
+    values = machine.pop_mark()
+    pairs = Pairs()
+    machine.set_items(values, pairs)
+    machine.push(pairs, _CONTAINER)
+
+
+def _append(machine: _Machine) -> None:
+    value = machine.stack.pop()
+    target = machine.stack[-1]
+    if type(target) is list:  # by far the most often
+        target.append(value)
+        machine.spend(_REFERENCE)
+    else:
+        machine.append([value], target)
+
+
+def _appends(machine: _Machine) -> None:
+    values = machine.pop_mark()
+    machine.append(values, machine.stack[-1])
+
+
+def _set_item(machine: _Machine) -> None:
+    value = machine.stack.pop()
+    key = machine.stack.pop()
+    machine.set_items([key, value], machine.stack[-1])
+
+
+def _set_items(machine: _Machine) -> None:
+    values = machine.pop_mark()
+    machine.set_items(values, machine.stack[-1])
+
+
+def _global(machine: _Machine) -> None:
+    module, name = machine.cursor.line(), machine.cursor.line()
+    machine.name(module.decode("utf-8", "backslashreplace"), name.decode("utf-8", "backslashreplace"))
+
+
+def _stack_global(machine: _Machine) -> None:
+    name = machine.stack.pop()
+    machine.name(machine.stack.pop(), name)
+
+
+def _reduce(machine: _Machine) -> None:
+    args = machine.stack.pop()
+    machine.record(machine.stack.pop(), args)
+
+
+def _new_with_keywords(machine: _Machine) -> None:
+    keywords = machine.stack.pop()
+    args = machine.stack.pop()
+    machine.record(machine.stack.pop(), (args, keywords))
+
+
+def _instance(machine: _Machine) -> None:
+    _global(machine)
+    callable_ = machine.stack.pop()
+    machine.record(callable_, tuple(machine.pop_mark()))
+
+
+def _object(machine: _Machine) -> None:
+    callable_, *args = machine.pop_mark() or [None]
+    if callable_ is None:
+        raise IndexError
+    machine.record(callable_, tuple(args))
+
+
+def _persistent(machine: _Machine) -> None:
+    machine.push(machine.persistent(machine.stack.pop()), _RECORD)
+
+
+def _persistent_line(machine: _Machine) -> None:
+    machine.push(machine.persistent(machine.cursor.line().decode("utf-8", "backslashreplace")), _RECORD)
+
+
+_OPERATIONS: dict[bytes, Callable[[_Machine], object]] = {
+    b"\x80": _protocol,
+    b"\x95": lambda machine: machine.number(8),  # a frame only says how much to read ahead
+    b".": _stop,
+    b"0": _pop,
+    b"1": _Machine.pop_mark,
+    b"2": lambda machine: machine.stack.append(machine.stack[-1]),
+    b"(": _Machine.mark,
+    b"p": _put_line,
+    b"q": _put(1),
+    b"r": _put(4),
+    b"\x94": lambda machine: machine.remember(len(machine.memo)),
+    b"g": lambda machine: machine.stack.append(machine.memo[_decimal(machine.cursor.line())]),
+    b"h": lambda machine: machine.stack.append(machine.memo[machine.cursor.take(1)[0]]),
+    b"j": _get(4),
+    b"N": _constant(None),
+    b"\x88": _constant(True),  # noqa: FBT003  # the value itself
+    b"\x89": _constant(False),  # noqa: FBT003  # the value itself
+    b"I": _Machine.integer_line,
+    b"L": lambda machine: machine.push(_decimal(machine.cursor.line()), _LONGEST_INTEGER),
+    b"J": _integer(4, signed=True),
+    b"K": _integer(1),
+    b"M": _integer(2),
+    b"\x8a": lambda machine: machine.long(machine.number(1)),
+    b"\x8b": lambda machine: machine.long(machine.number(4, signed=True)),
+    b"F": _float_line,
+    b"G": _float,
+    b"S": _Machine.quoted,
+    b"T": _text(4, signed=True),
+    b"U": _text(1),
+    b"V": _Machine.raw_text,
+    b"X": _text(4),
+    b"\x8c": _text(1),
+    b"\x8d": _text(8),
+    b"B": _data(4),
+    b"C": _data(1),
+    b"\x8e": _data(8),
+    b"\x96": _data(8),
+    b"\x97": _Machine.refuse_buffer,
+    b"\x98": _Machine.refuse_buffer,
+    b")": lambda machine: machine.stack.append(()),
+    b"t": _tuple,
+    b"\x85": lambda machine: machine.collect(1),
+    b"\x86": lambda machine: machine.collect(2),
+    b"\x87": lambda machine: machine.collect(3),
+    b"]": lambda machine: machine.push([], _CONTAINER),
+    b"a": _append,
+    b"e": _appends,
+    b"l": _list,
+    b"}": lambda machine: machine.push(Pairs(), _CONTAINER),
+    b"d": _dict,
+    b"s": _set_item,
+    b"u": _set_items,
+    b"\x8f": lambda machine: machine.push([], _CONTAINER),
+    b"\x90": _appends,
+    b"\x91": _list,
+    b"c": _global,
+    b"\x93": _stack_global,
+    b"R": _reduce,
+    b"\x81": _reduce,  # NEWOBJ: a class and its arguments
+    b"\x92": _new_with_keywords,
+    b"i": _instance,
+    b"o": _object,
+    b"b": _Machine.build,
+    b"Q": _persistent,
+    b"P": _persistent_line,
+    b"\x82": _extension(1),
+    b"\x83": _extension(2),
+    b"\x84": _extension(4, signed=True),
+}

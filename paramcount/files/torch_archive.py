@@ -1,0 +1,167 @@
+"""Reads what torch.save wrote, in its zip format and the one before it, as far as structure goes: no tensor's data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from paramcount.files import torch_zip
+from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, load
+from paramcount.files.ranges import Ranges, UnreadableFile
+from paramcount.files.torch_tensors import Storage, storage
+from paramcount.files.torch_zip import Entry, MalformedZip
+
+# torch/serialization.py: MAGIC_NUMBER, PROTOCOL_VERSION, and the longest of the file's other markers.
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+_ZIP = b"PK\x03\x04"
+_CHUNK = 256 * 2**10
+_LARGEST_CODE = 16 * 2**20
+_START = 512  # enough to tell a tar archive by
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A file's pickle, read as inert values."""
+
+    root: object
+    code: dict[str, str] = field(default_factory=dict)  # what TorchScript compiled, by the module it was in
+    constants: int = 0  # bytes of tensors that TorchScript keeps outside of its modules
+
+
+def read(file: Ranges) -> Archive:
+    """Return the values of a file that torch.save or torch.jit.save wrote.
+
+    The formats are those of https://docs.pytorch.org/docs/stable/notes/serialization.html and torch/serialization.py.
+
+    Raises:
+        UnreadableFile: it is none, is damaged, or exceeds what a checkpoint's structure can take.
+
+    """
+    start = file.read(0, min(_START, file.size))
+    try:
+        return _zipped(file) if start.startswith(_ZIP) else Archive(_legacy(file, start))
+    except (MalformedPickle, MalformedZip) as error:
+        raise UnreadableFile(f"{file.name}: {error}", hint=HINT) from error
+
+
+HINT = "if torch.load reads it, please report this; if not, fetch or save it again"
+
+
+class _Storages:
+    """The storages that a pickle refers to."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Storage] = {}
+
+    def add(self, persistent_id: object) -> object:
+        value = storage(persistent_id)
+        if isinstance(value, Storage):
+            known = self.found.setdefault(value.key, value)
+            if value.nbytes > known.nbytes:
+                self.found[value.key] = value
+        return value
+
+
+# The zip format, of 1.6 and later -------------------------------------------------------------------------------------
+
+
+def _zipped(file: Ranges) -> Archive:
+    entries = torch_zip.entries(file)
+    root = _root(file, entries)
+    data = torch_zip.content(file, entries[f"{root}/data.pkl"], most=MOST_BYTES)
+    storages = _Storages()
+    value = load(Cursor(data), storages.add)
+    for key, each in storages.found.items():
+        entry = entries.get(f"{root}/data/{key}")
+        if entry is None or entry.size < each.nbytes:
+            raise MalformedZip(f"the data of storage {key!r} is missing or too short")
+    constants = sum(each.size for name, each in entries.items() if name.startswith(f"{root}/constants/"))
+    return Archive(value, _code(file, f"{root}/code/", entries), constants)
+
+
+def _code(file: Ranges, folder: str, entries: dict[str, Entry]) -> dict[str, str]:
+    """Return the texts of TorchScript's code, which is never run."""
+    found = {name: each for name, each in entries.items() if name.startswith(folder) and name.endswith(".py")}
+    if sum(max(each.size, each.packed) for each in found.values()) > _LARGEST_CODE:
+        raise MalformedZip("its code is larger than any can be")
+    return {
+        name.removeprefix(folder).removesuffix(".py").replace("/", "."): torch_zip.content(
+            file, each, most=_LARGEST_CODE
+        ).decode("utf-8", "replace")
+        for name, each in found.items()
+    }
+
+
+def _root(file: Ranges, entries: dict[str, Entry]) -> str:
+    """Return the folder in the archive that holds the pickle."""
+    roots = [folder for name in entries for folder, _, last in [name.rpartition("/")] if last == "data.pkl"]
+    tops = {name.partition("/")[2] for name in entries}
+    if {"archive_format", "archive_version"} & tops or "serialized_exported_program.json" in entries:
+        hint = "count the module itself: paramcount FILE.py:Net, or save its state_dict() by torch.save"
+        raise UnreadableFile(f"{file.name} is a program that torch.export saved, which cannot be counted", hint=hint)
+    if any(name.startswith(".data/extern_modules") for name in tops):
+        hint = "load it with torch.package, and save the model's state_dict() by torch.save"
+        raise UnreadableFile(f"{file.name} is a torch.package archive, which cannot be counted", hint=hint)
+    if len(roots) != 1 or "/" in roots[0] or not roots[0]:
+        raise UnreadableFile(f"{file.name} is a zip archive that torch.save did not write", hint=HINT)
+    return roots[0]
+
+
+# The format before 1.6 ------------------------------------------------------------------------------------------------
+
+
+def _legacy(file: Ranges, start: bytes) -> object:
+    if (problem := _not_torch(start)) is not None:
+        message, hint = problem
+        raise UnreadableFile(f"{file.name} {message}", hint=hint)
+    storages = _Storages()
+    cursor = Cursor(b"", _fetch(file))
+    try:
+        magic = load(cursor, storages.add)
+    except MalformedPickle:
+        magic = None
+    if magic != _MAGIC or type(magic) is not int:
+        raise UnreadableFile(f"{file.name} is no file that torch.save wrote", hint=HINT)
+    if load(cursor, storages.add) != _PROTOCOL:
+        raise MalformedPickle("it is of a version of torch.save's format that is not known")
+    load(cursor, storages.add)  # the sizes of integers on the machine that saved it
+    root = load(cursor, storages.add)
+    keys = load(cursor, storages.add)
+    _demand_data(file, cursor.position, keys, storages.found)
+    return root
+
+
+def _fetch(file: Ranges) -> Callable[[int, int], bytes]:
+    return lambda start, least: file.read(start, max(0, min(file.size - start, max(least, _CHUNK))))
+
+
+def _demand_data(file: Ranges, at: int, keys: object, storages: dict[str, Storage]) -> None:
+    """Demand that the storages follow: each its number of elements in eight bytes, then the elements."""
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise MalformedPickle("it does not list its storages")
+    if len(keys) != len(set(keys)) or set(keys) != storages.keys():
+        raise MalformedPickle("it does not list the storages that its tensors are in")
+    for key in keys:
+        known = storages[key]
+        if at + 8 > file.size:
+            raise MalformedPickle("it is cut short")
+        numel = int.from_bytes(file.read(at, 8), "little", signed=True)
+        if numel < known.start + known.numel:
+            raise MalformedPickle(f"the data of storage {key!r} is too short")
+        at += 8 + numel * known.item_size
+    if at > file.size:
+        raise MalformedPickle("it is cut short")
+
+
+def _not_torch(start: bytes) -> tuple[str, str] | None:
+    """Return what a file is that is not pickled, and what to do about it."""
+    if not start:
+        return "is empty", "fetch or save it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull"
+    if start.lstrip()[:1] == b"<":
+        return "is a web page, not a checkpoint", "fetch it from the address of the file itself"
+    if start[257:262] == b"ustar":
+        return "is a tar archive, as PyTorch saved before 0.1.10", "load it with torch.load, and torch.save it again"
+    return None

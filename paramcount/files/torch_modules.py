@@ -1,0 +1,273 @@
+"""Reads a pickled module, whose class need not exist, into what the live module would be read into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from paramcount.files.pickles import Global, MalformedPickle, Pairs, Record
+from paramcount.files.torch_tensors import Tensor, Tensors, class_name, fields
+from paramcount.inventory import Buffer, Inventory, Module, Note, Param
+from paramcount.units import exact, plural
+
+# Names of modules below modules that are seen again: sharing within sharing doubles them at each level.
+_MOST_REPEATS = 20_000
+_MOST_NAMES = 250_000
+_LONGEST_NAMES = 32 * 2**20  # characters of all names together
+_DEEPEST = 1000
+_SCRIPTED = re.compile(
+    r"^class (\w+)\(Module\):\n  __parameters__ = \[([^]\n]*)\]\n  __buffers__ = \[([^]\n]*)\]", re.MULTILINE
+)
+_QUOTED = re.compile(r'"([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Registries:
+    """What a module holds by name."""
+
+    parameters: dict[str, object]
+    buffers: dict[str, object]
+    modules: dict[str, object]
+
+
+class Naming:
+    """Makes dotted names, up to what a reader should give."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self._names = 0
+        self._characters = 0
+
+    def below(self, name: str, key: str) -> str:
+        """Return the name of what is called ``key`` in ``name``.
+
+        Raises:
+            MalformedPickle: there are so many names, or such long ones, that no model has them.
+
+        """
+        self._names += 1
+        self._characters += len(name) + 1 + len(key)
+        if self._names > _MOST_NAMES or self._characters > _LONGEST_NAMES:
+            raise MalformedPickle(f"it gives its tensors more than {self._names - 1:,} names")
+        return f"{name}.{key}" if name else key
+
+
+class Modules:
+    """Tells which records of a pickle are modules, and what those hold."""
+
+    def __init__(self, tensors: Tensors, code: dict[str, str]) -> None:
+        """Know the classes of TorchScript by ``code``: its texts, by the module each was in."""
+        self.tensors = tensors
+        self._known: dict[int, tuple[Record, Registries | None]] = {}  # with the value, so that its id stays its own
+        self._scripted = {
+            (module, match[1]): (_QUOTED.findall(match[2]), _QUOTED.findall(match[3]))
+            for module, text in code.items()
+            for match in _SCRIPTED.finditer(text)
+        }
+
+    def of(self, value: object) -> Registries | None:
+        """Return what a value holds if it is a module, else None.
+
+        A module's state is its ``__dict__``, as torch.nn.Module keeps it; TorchScript's is its attributes, and the
+        code says which of them are parameters and buffers.
+        """
+        if not isinstance(value, Record):
+            return None
+        if id(value) not in self._known:
+            self._known[id(value)] = (value, self._of(value))
+        return self._known[id(value)][1]
+
+    def _of(self, value: Record) -> Registries | None:
+        state = _state(value)
+        if self.is_scripted(value):
+            return self._of_script(value, state)
+        found = [fields(state.get(name)) for name in ("_parameters", "_buffers", "_modules")]
+        parameters, buffers, modules = found
+        if parameters is None or buffers is None or modules is None:
+            return None
+        return Registries(parameters, buffers, modules)
+
+    def is_scripted(self, value: Record) -> bool:
+        """Whether it is a module of TorchScript."""
+        name = value.callable
+        return isinstance(name, Global) and (name.module, name.name) in self._scripted
+
+    def _of_script(self, value: Record, state: dict[str, object]) -> Registries:
+        name = value.callable
+        parameters, buffers = self._scripted[name.module, name.name] if isinstance(name, Global) else ([], [])
+        return Registries(
+            {key: state.get(key) for key in parameters},
+            {key: state.get(key) for key in buffers},
+            {key: each for key, each in state.items() if isinstance(each, Record) and self.is_scripted(each)},
+        )
+
+
+def _state(value: Record) -> dict[str, object]:
+    state = value.state
+    if state is None and isinstance(value.args, tuple) and value.args:
+        state = value.args[0]  # torch.fx's modules are rebuilt from theirs
+    if isinstance(state, tuple) and state:
+        state = state[0]  # beside it that of __slots__
+    return (fields(state) if isinstance(state, Pairs) else None) or {}
+
+
+def read(model: Record, modules: Modules, *, target: str, source: str, notes: tuple[Note, ...] = ()) -> Inventory:
+    """Return what a pickled module holds, as ``named_parameters()`` of the live one would give it.
+
+    Raises:
+        MalformedPickle: it has a tensor that PyTorch could not build.
+
+    """
+    naming = Naming()
+    listing = _Listing(modules, naming)
+    repeats = 0
+    for sighting in _walk(model, modules, naming):
+        listing.add(sighting)
+        repeats += sighting.same_as is not None
+    if repeats == _MOST_REPEATS:
+        message = f"modules are shared so often that only the first {exact(_MOST_REPEATS)} repeats are listed"
+        notes = (Note("repeats-cut", "", message), *notes)
+    return Inventory(
+        target,
+        source,
+        tuple(listing.modules),
+        tuple(listing.params.values()),
+        tuple(listing.buffers.values()),
+        (*listing.notes(), *notes),
+    )
+
+
+class _Sighting(NamedTuple):
+    """A module under one of its names."""
+
+    name: str
+    record: Record
+    held: Registries
+    same_as: str | None  # its first name, where this is another
+    above: _Sighting | None
+    depth: int
+
+
+def _walk(model: Record, modules: Modules, naming: Naming) -> Iterator[_Sighting]:
+    """Yield every module under every name, in the order of ``named_modules(remove_duplicate=False)``."""
+    firsts: dict[int, str] = {}
+    repeats = 0
+    waiting: list[tuple[str, object, _Sighting | None]] = [("", model, None)]
+    while waiting:
+        name, record, above = waiting.pop()
+        held = modules.of(record)
+        if held is None or not isinstance(record, Record):
+            continue
+        same_as = firsts.get(id(record))
+        repeats += same_as is not None
+        if repeats > _MOST_REPEATS:
+            continue
+        firsts.setdefault(id(record), name)
+        depth = 0 if above is None else above.depth + 1
+        if depth > _DEEPEST:
+            raise MalformedPickle(f"it nests modules more than {_DEEPEST:,} deep")
+        sighting = _Sighting(name, record, held, same_as, above, depth)
+        yield sighting
+        if same_as is not None and _is_in_circle(sighting):
+            continue
+        children = [(naming.below(name, key), child, sighting) for key, child in held.modules.items()]
+        waiting.extend(reversed(children))
+
+
+def _is_in_circle(sighting: _Sighting) -> bool:
+    above = sighting.above
+    while above is not None:
+        if above.record is sighting.record:
+            return True
+        above = above.above
+    return False
+
+
+class _Listing:
+    """What is found, name by name."""
+
+    def __init__(self, modules: Modules, naming: Naming) -> None:
+        self._naming = naming
+        self.modules: list[Module] = []
+        self.params: dict[str, Param] = {}
+        self.buffers: dict[str, Buffer] = {}
+        self._known = modules
+        self._first_params: dict[Hashable, str] = {}
+        self._first_buffers: dict[Hashable, str] = {}
+        self._places: dict[Hashable, str] = {}
+        self._shared: list[Note] = []
+
+    def add(self, sighting: _Sighting) -> None:
+        if sighting.above is None or sighting.above.same_as is None:
+            self.modules.append(Module(sighting.name, class_name(sighting.record), sighting.same_as))
+        scripted = self._known.is_scripted(sighting.record)
+        for key, value in sighting.held.parameters.items():
+            tensor = self._known.tensors.of(value)
+            if tensor is not None:
+                self._add_param(
+                    self._naming.below(sighting.name, key), tensor, _identity(value, tensor, scripted=scripted)
+                )
+        for key, value in sighting.held.buffers.items():
+            tensor = self._known.tensors.of(value)
+            if tensor is not None:
+                self._add_buffer(
+                    self._naming.below(sighting.name, key), tensor, _identity(value, tensor, scripted=scripted)
+                )
+
+    def _add_param(self, name: str, tensor: Tensor, identity: Hashable) -> None:
+        first = self._first_params.setdefault(identity, name)
+        tied_to = None if first == name else first
+        lazy = tensor.shape is None
+        self.params[name] = Param(
+            name,
+            tensor.shape,
+            tensor.dtype,
+            None if lazy else tensor.numel,
+            None if lazy else tensor.nbytes,
+            tensor.requires_grad,
+            tied_to,
+        )
+        if tied_to is None and tensor.storage is not None and tensor.numel:
+            self._note_sharing(name, tensor, (tensor.storage.key, tensor.storage.start + tensor.offset, tensor.numel))
+
+    def _note_sharing(self, name: str, tensor: Tensor, place: Hashable) -> None:
+        other = self._places.setdefault(place, name)
+        if other != name:
+            message = (
+                f"shares its memory with {other}, but is a parameter of its own: PyTorch counts both "
+                f"({exact(tensor.numel)} each)"
+            )
+            self._shared.append(Note("shared-storage", name, message))
+
+    def _add_buffer(self, name: str, tensor: Tensor, identity: Hashable) -> None:
+        first = self._first_buffers.setdefault(identity, name)
+        tied_to = None if first == name else first
+        lazy = tensor.shape is None
+        numel, nbytes = (None, None) if lazy else (tensor.numel, tensor.nbytes)
+        self.buffers[name] = Buffer(name, tensor.shape, tensor.dtype, numel, nbytes, tied_to)
+
+    def notes(self) -> Iterator[Note]:
+        lazy: dict[str, list[str]] = {}
+        for param in self.params.values():
+            if param.numel is None and param.tied_to is None:
+                module, _, key = param.name.rpartition(".")
+                lazy.setdefault(module, []).append(key)
+        for module, keys in lazy.items():
+            message = (
+                f"{plural(len(keys), 'parameter')} had no shape yet when it was saved ({', '.join(keys)}): totals are "
+                "lower bounds; run the model once before it is saved"
+            )
+            yield Note("uninitialized", module, message)
+        yield from self._shared
+
+
+def _identity(value: object, tensor: Tensor, *, scripted: bool) -> Hashable:
+    """Return what two names of one tensor have in common.
+
+    A pickle keeps identity, which is what named_parameters() goes by; TorchScript keeps only memory.
+    """
+    if scripted and tensor.storage is not None and tensor.numel:
+        return (tensor.storage, tensor.offset, tensor.shape, tensor.stride)
+    return id(value)

@@ -1,0 +1,189 @@
+"""Finds the weights among all that a checkpoint holds, and tells them from optimizers, averages and counters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from paramcount.files.pickles import MalformedPickle, Pairs, Record
+from paramcount.files.torch_modules import Modules, Naming
+from paramcount.files.torch_tensors import Tensor, fields
+
+# Where trainers keep the weights, the likelier first.
+_WEIGHTS = ("state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "weights", "params")
+# Where they keep averages of them, which count where there is nothing else.
+_AVERAGES = ("params_ema", "state_dict_ema", "model_state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema")
+# What a training run keeps beside them.
+_NO_WEIGHTS = re.compile(
+    r"(optimi[sz]ers?|optim|opt|lr|lr_schedulers?|schedulers?|sched|(grad_)?scaler|amp|rng|random|cuda_rng|loops|callbacks"
+    r"|hyper_parameters|hparams|args|config|cfg|best|loss|metrics|history|criterion|ema|train|val)(_.*)?"
+    r"|epochs?|(global_)?steps?|iterations?|param_groups|.*_(loss|acc|accuracy|optimizers?|scheduler|ema)"
+)
+_DEEPEST = 100
+_DEEPEST_PART = 8
+_MOST_VISITS = 400_000
+_CONTAINERS = (Record, Pairs, list, tuple)  # what can be, or hold, a tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A tensor and its dotted name in the part that is counted."""
+
+    name: str
+    value: object
+    tensor: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a checkpoint."""
+
+    path: tuple[str, ...]
+    value: object
+    without: frozenset[str] = frozenset()  # keys that are no weights
+
+
+class Parts:
+    """A checkpoint's parts: its mappings, lists, modules and tensors, by their keys."""
+
+    def __init__(self, root: object, modules: Modules) -> None:
+        """Start from a pickle's value."""
+        self.root = root
+        self.modules = modules
+        self._holding: dict[int, tuple[object, bool]] = {}
+        self._visits = 0  # of all walks together: values that are shared could keep them busy for ever
+
+    # Choosing
+
+    def weights(self) -> Part | None:
+        """Return the part that holds the model's weights; None if no part does."""
+        part = Part((), self.root)
+        for _ in range(_DEEPEST_PART):
+            inside = fields(part.value)
+            if not inside or self.modules.of(part.value):
+                break
+            if _is_optimizer(inside):
+                return None
+            without = frozenset(key for key, value in inside.items() if self._is_no_weight(key, value))
+            key = self._first(_WEIGHTS, inside)
+            if key is None and any(self.holds_tensors(value) for key, value in inside.items() if key not in without):
+                return Part(part.path, part.value, without)
+            key = (
+                key or self._first(_AVERAGES, inside) or next((key for key in _WEIGHTS if _is_empty(inside, key)), None)
+            )
+            if key is None:
+                return None
+            part = Part((*part.path, key), inside[key])
+        counts = self.modules.of(part.value) or self.holds_tensors(part.value) or fields(part.value) == {}
+        return part if counts else None
+
+    def _first(self, keys: Iterable[str], inside: dict[str, object]) -> str | None:
+        """Return the first key whose value is a module, or holds tensors and is no optimizer's state."""
+        return next((key for key in keys if key in inside and self._has_weights(inside[key])), None)
+
+    def _has_weights(self, value: object) -> bool:
+        if self.modules.tensors.of(value) or _is_optimizer(fields(value)):
+            return False
+        return self.modules.of(value) is not None or self.holds_tensors(value)
+
+    def _is_no_weight(self, key: str, value: object) -> bool:
+        # A dotted name is a parameter's, whatever it starts with.
+        return _NO_WEIGHTS.fullmatch(key) is not None or _is_optimizer(fields(value))
+
+    def at(self, path: str) -> Part | None:
+        """Return the part at a dotted path, whose keys may have dots themselves; None if there is none."""
+        value, taken, rest = self.root, [], path
+        while rest:
+            inside = self.children(value)
+            key = max((key for key in inside if rest == key or rest.startswith(f"{key}.")), key=len, default=None)
+            if key is None:
+                return None
+            value, rest = inside[key], rest[len(key) + 1 :]
+            taken.append(key)
+        return Part(tuple(taken), value)
+
+    # Looking inside
+
+    def children(self, value: object) -> dict[str, object]:
+        """Return what is directly in a value by key, apart from numbers, text and the like."""
+        module = self.modules.of(value)
+        if module is not None:
+            inside = {**module.parameters, **module.buffers, **module.modules}
+        elif isinstance(value, (list, tuple)):
+            return {str(number): each for number, each in enumerate(value) if isinstance(each, _CONTAINERS)}
+        else:
+            inside = fields(value) or {}
+        return {key: each for key, each in inside.items() if isinstance(each, _CONTAINERS)}
+
+    def holds_tensors(self, value: object) -> bool:
+        """Whether a tensor is anywhere in a value."""
+        if id(value) not in self._holding:
+            self._holding[id(value)] = (value, next(iter(self.tensors(Part((), value), once=True)), None) is not None)
+        return self._holding[id(value)][1]
+
+    def tensors(self, part: Part, *, once: bool = False) -> Iterator[Named]:
+        """Yield the tensors of a part in its order; ``once`` leaves out further names of what holds them.
+
+        Raises:
+            MalformedPickle: a tensor could not be built, or the part is nested beyond all reason.
+
+        """
+        naming = Naming()
+        waiting: list[tuple[str, object, int]] = [("", part.value, 0)]
+        seen: set[int] = set()
+        while waiting:
+            name, value, depth = waiting.pop()
+            self._visit(depth)
+            if once and id(value) in seen:
+                continue
+            seen.add(id(value))
+            tensor = self.modules.tensors.of(value)
+            if tensor is not None:
+                yield Named(name or (part.path[-1] if part.path else "tensor"), value, tensor)
+                continue
+            children = [(key, each) for key, each in self.children(value).items() if depth or key not in part.without]
+            waiting.extend((naming.below(name, key), each, depth + 1) for key, each in reversed(children))
+
+    def _visit(self, depth: int) -> None:
+        self._visits += 1
+        if self._visits > _MOST_VISITS:
+            raise MalformedPickle(f"it shares or holds more than {_MOST_VISITS:,} values")
+        if depth > _DEEPEST:
+            raise MalformedPickle(f"it nests values more than {_DEEPEST} deep")
+
+    # What is left out
+
+    def beside(self, part: Part) -> Iterator[tuple[str, list[Named]]]:
+        """Yield what holds tensors outside of a part, by path."""
+        value: object = self.root
+        for depth, key in enumerate(part.path):
+            inside = self.children(value)
+            yield from self._listed(part.path[:depth], {each: inside[each] for each in inside if each != key})
+            value = inside[key]
+        inside = self.children(value)
+        yield from self._listed(part.path, {key: each for key, each in inside.items() if key in part.without})
+
+    def _listed(self, path: tuple[str, ...], values: dict[str, object]) -> Iterator[tuple[str, list[Named]]]:
+        for key, value in values.items():
+            found = list(self.tensors(Part((), value), once=True))
+            if found:
+                yield ".".join((*path, key)), found
+
+    def paths(self) -> Iterable[str]:
+        """Return the paths of parts that hold tensors, near the top, for a word that names none."""
+        found: list[str] = []
+        for key, value in self.children(self.root).items():
+            if self.holds_tensors(value) and len(found) < 1000:  # noqa: PLR2004  # enough to find the closest
+                found.append(key)
+                found += [f"{key}.{below}" for below, each in self.children(value).items() if self.holds_tensors(each)]
+        return found
+
+
+def _is_empty(inside: dict[str, object], key: str) -> bool:
+    return key in inside and fields(inside[key]) == {}
+
+
+def _is_optimizer(inside: dict[str, object] | None) -> bool:
+    """Whether a mapping is what torch.optim.Optimizer.state_dict() returns."""
+    return inside is not None and inside.keys() >= {"state", "param_groups"}

@@ -1,0 +1,178 @@
+"""A file that torch.save wrote: counted from its structure, and nothing in it is ever run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from paramcount.errors import UnknownTarget, UsageError, closest, did_you_mean
+from paramcount.files import state_dict, torch_archive, torch_modules
+from paramcount.files.pickles import MalformedPickle, Record
+from paramcount.files.ranges import UnreadableFile, opened
+from paramcount.files.state_dict import Stored
+from paramcount.files.torch_archive import Archive
+from paramcount.files.torch_modules import Modules
+from paramcount.files.torch_parts import Named, Part, Parts
+from paramcount.files.torch_tensors import Tensors, fields
+from paramcount.inventory import Inventory, Note
+from paramcount.pause import paused_collector
+from paramcount.sources import Target
+from paramcount.units import exact, plural, size
+
+EXAMPLE = "model.pt, checkpoint.ckpt:state_dict"
+LIBRARIES = ()
+MEANING = "a file of torch.save, never run; a dotted path picks a part of it"
+
+_NAME = "torch_file"
+_FORM = re.compile(r"(?P<file>.+?\.(?:pt|pth|bin|ckpt|pt2))(?::(?P<part>.+))?", re.DOTALL)
+_PARTS_LISTED = 8
+
+
+def claims(word: str) -> bool:
+    """Whether the word ends as torch.save's files do, with or without the path of a part."""
+    return _FORM.fullmatch(word) is not None
+
+
+def names() -> Iterable[str]:
+    """Return such files in the current folder."""
+    return sorted(path.name for path in Path.cwd().iterdir() if claims(path.name))
+
+
+def read(target: Target, name: str) -> Inventory:
+    """Read a checkpoint or a pickled module, without importing torch or reading any tensor's data.
+
+    Raises:
+        UnknownTarget: there is no such file, or no such part of it.
+        UsageError: arguments are given.
+        UnreadableFile: it is not what torch.save writes, or holds no weights.
+
+    """
+    match = _FORM.fullmatch(name)
+    if match is None:
+        raise UnknownTarget(f"{name!r} names no file of torch.save", hint=f"for example: {EXAMPLE}")
+    if target.args or target.weights is not None:
+        raise UsageError(f"{target.word} is a file, which takes no arguments and no weights")
+    with opened(match["file"]) as file:
+        archive = torch_archive.read(file)
+    try:
+        with paused_collector():
+            return _inventory(archive, match["file"], match["part"], target.word)
+    except MalformedPickle as error:
+        raise UnreadableFile(f"{match['file']}: {error}", hint=torch_archive.HINT) from error
+
+
+def _inventory(archive: Archive, file: str, path: str | None, word: str) -> Inventory:
+    parts = Parts(archive.root, Modules(Tensors(), archive.code))
+    part = parts.weights() if path is None else parts.at(path)
+    if part is None:
+        raise _no_weights(file, parts, archive) if path is None else _no_part(file, path, parts)
+    notes = (*_left_out(file, part, parts), *_constants(archive)) if path is None else ()
+    if isinstance(part.value, Record) and parts.modules.of(part.value):
+        return torch_modules.read(part.value, parts.modules, target=word, source=_NAME, notes=notes)
+    tensors = list(parts.tensors(part))
+    if not tensors and path is not None and fields(part.value) != {}:
+        raise UnreadableFile(f"{file}: {path} holds no tensors", hint=_choices(file, parts))
+    inventory = state_dict.inventory(
+        [_stored(each) for each in tensors],
+        target=word,
+        source=_NAME,
+        buffers=_buffers(tensors),
+        notes=(*notes, *_views(tensors)),
+    )
+    return _with_lazy(inventory, {each.name for each in tensors if each.tensor.shape is None})
+
+
+def _no_weights(file: str, parts: Parts, archive: Archive) -> UnreadableFile:
+    if archive.code:
+        hint = "count the module itself, FILE.py:Net, or save its state_dict() by torch.save"
+        return UnreadableFile(f"{file} is a TorchScript program whose modules cannot be told", hint=hint)
+    return UnreadableFile(f"{file} holds no weights of a model", hint=_choices(file, parts))
+
+
+def _with_lazy(inventory: Inventory, lazy: set[str]) -> Inventory:
+    """Return the inventory with the parameters that had no shape yet as such."""
+    if not lazy:
+        return inventory
+    message = f"had no shape yet when it was saved, as {plural(len(lazy) - 1, 'other')}: totals are lower bounds"
+    params = (
+        replace(param, shape=None, numel=None, nbytes=None) if param.name in lazy else param
+        for param in inventory.params
+    )
+    return replace(inventory, params=tuple(params), notes=(*inventory.notes, Note("uninitialized", min(lazy), message)))
+
+
+def _no_part(file: str, path: str, parts: Parts) -> UnknownTarget:
+    near = [f"{file}:{each}" for each in closest(path, parts.paths())]
+    return UnknownTarget(f"{file} has no part {path!r}", hint=did_you_mean(near) or _choices(file, parts))
+
+
+def _choices(file: str, parts: Parts) -> str | None:
+    found = [f"{file}:{key}" for key, value in parts.children(parts.root).items() if parts.holds_tensors(value)]
+    return f"parts with tensors: {', '.join(found[:_PARTS_LISTED])}" if found else None
+
+
+# Tensors --------------------------------------------------------------------------------------------------------------
+
+
+def _stored(named: Named) -> Stored:
+    tensor = named.tensor
+    # A state dict holds tensors that were detached: that they require no gradient says nothing of the parameters.
+    grad = tensor.requires_grad if tensor.is_parameter or tensor.requires_grad else None
+    return Stored(named.name, tensor.shape or (), tensor.dtype, tensor.numel, tensor.nbytes, grad, _memory(named))
+
+
+def _memory(named: Named) -> Hashable:
+    tensor = named.tensor
+    if tensor.storage is None or not tensor.numel:
+        return id(named.value)
+    return (tensor.storage.key, tensor.storage.start + tensor.offset, tensor.dtype, tensor.shape, tensor.stride)
+
+
+def _buffers(tensors: list[Named]) -> frozenset[str] | None:
+    """Return the names of buffers where parameters are marked as such, as by ``state_dict(keep_vars=True)``."""
+    # A lazy parameter is kept as one by any state dict.
+    if not any(each.tensor.is_parameter and each.tensor.shape is not None for each in tensors):
+        return None
+    return frozenset(each.name for each in tensors if not each.tensor.is_parameter)
+
+
+# Notes ----------------------------------------------------------------------------------------------------------------
+
+
+def _left_out(file: str, part: Part, parts: Parts) -> Iterable[Note]:
+    beside = list(parts.beside(part))
+    if not beside:
+        return
+    listed = [f"{path} ({_extent(tensors)})" for path, tensors in beside]
+    more = len(listed) - _PARTS_LISTED
+    names = ", ".join(listed[:_PARTS_LISTED]) + (f" and {exact(more)} more" if more > 0 else "")
+    counted = f"what is counted is {'.'.join(part.path)}" if part.path else "what is counted are the weights"
+    message = f"{counted}; left out: {names}. To count one of those, name it: {file}:{beside[0][0]}"
+    yield Note("left-out", "", message)
+
+
+def _extent(tensors: list[Named]) -> str:
+    each = {_memory(named): named.tensor for named in tensors}.values()
+    elements = plural(sum(tensor.numel for tensor in each), "element")
+    return f"{plural(len(each), 'tensor')}, {elements}, {size(sum(tensor.nbytes for tensor in each))}"
+
+
+def _constants(archive: Archive) -> Iterable[Note]:
+    if archive.constants:
+        message = f"TorchScript keeps {size(archive.constants)} as constants in its code: no parameters to PyTorch"
+        yield Note("left-out", "", message)
+
+
+def _views(tensors: list[Named]) -> Iterable[Note]:
+    """Note tensors that share memory, but are not the same tensor."""
+    firsts: dict[str, Named] = {}
+    for named in tensors:
+        storage = named.tensor.storage
+        if storage is None or not named.tensor.numel:
+            continue
+        first = firsts.setdefault(storage.key, named)
+        if _memory(first) != _memory(named):
+            message = f"is a view of the same storage as {first.name}, and not the same tensor: both count in full"
+            yield Note("shared-storage", named.name, message)
