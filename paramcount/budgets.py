@@ -289,7 +289,12 @@ class OverBudget(ParamcountError, AssertionError):
     def __init__(self, target: str, findings: tuple[Finding, ...]) -> None:
         """Name the target, and all that is wrong with it."""
         super().__init__("\n".join(f"{target}: {finding.message}" for finding in findings))
+        self.target = target
         self.findings = findings
+
+    def __reduce__(self) -> tuple[type[OverBudget], tuple[str, tuple[Finding, ...]]]:
+        """Let the error cross from one process to another."""
+        return OverBudget, (self.target, self.findings)
 
 
 def judge(
@@ -351,12 +356,17 @@ def _unlocked(report: Report, baseline: Baseline | None) -> Iterator[Finding]:
     if baseline is None:
         message = "has no baseline: paramcount lock writes one"
         yield Finding("over", "locked", "", None, report.total, None, message, None)
+    elif report.uninitialized or baseline.is_lower_bound:
+        message = "cannot be compared with the lock: parameters without a shape make it a lower bound"
+        yield Finding("unknowable", "locked", "", None, report.total, None, message, None)
     elif baseline.differences:
         first, *others = baseline.differences
         more = f", and {plural(len(others), 'more difference')}" if others else ""
-        over = report.total - baseline.total
         message = f"is not what the lock says: {first}{more}"
-        yield Finding("over", "locked", "", baseline.total, report.total, over, message, None)
+        if over := report.total - baseline.total:
+            yield Finding("over", "locked", "", baseline.total, report.total, over, message, None)
+        else:  # as many, of which others train
+            yield Finding("over", "locked", "", None, None, None, message, None)
 
 
 def _matching(layers: Layers, by_name: Mapping[str, Layer]) -> list[tuple[str, list[Layer]]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -143,11 +145,22 @@ def _json_error(args: Sequence[str], error: ParamcountError) -> None:
 
 def run() -> NoReturn:
     """Run the program."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell closed it: 2>&-
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115  # for all of the run
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that drafts and children go, too
     code = main(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         code = EXIT_CLOSED_PIPE
+    except OSError:
+        code = code or EXIT_USAGE
     with suppress(OSError):
         os.dup2(2, 1)  # what a user's code prints at exit is no result either
-    sys.exit(code)
+    leave, os._exit = os._exit, sys.exit  # type: ignore[assignment]  # nor is the code it exits with
+    with suppress(BaseException):
+        atexit._run_exitfuncs()  # noqa: SLF001  # while the exit code is still ours
+    with suppress(OSError):
+        sys.stderr.flush()
+    leave(code)

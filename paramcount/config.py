@@ -110,6 +110,11 @@ class Config:
     base: Path  # the folder that targets are relative to
     models: tuple[ModelSpec, ...]  # in the order of the file; at least one
 
+    @property
+    def lock_file(self) -> Path:
+        """Where the models' counts are locked: models.lock.json beside models.yaml."""
+        return self.base / f"{Path(self.file).stem}.lock.json"
+
     def select(self, names: Sequence[str] = ()) -> tuple[ModelSpec, ...]:
         """Return the models of these names, in the order of the file; all for no names.
 
@@ -463,10 +468,22 @@ def _limits(written: _File, name: str, document: _Document) -> list[Limit]:
         for layers, above, group in groups:
             for rule in RULES:
                 if (limit := getattr(group, rule, None)) is not None:
-                    most, least = limit.bounds()
                     key = (rule, layers and (layers.pattern, layers.each))
+                    most, least = _with_default(limit.bounds(), limits.get(key))
                     limits[key] = Limit(rule, most, least, layers, document.place(*above, rule))
     return sorted(limits.values(), key=lambda limit: limit.layers is not None)
+
+
+def _with_default(bounds: tuple[int | None, int | None], default: Limit | None) -> tuple[int | None, int | None]:
+    """Return a model's own bounds, and the default's where it has none: a minimum of its own lifts no maximum."""
+    most, least = bounds
+    if default is None or default.exactly is not None:
+        return bounds
+    if most is None and (least is None or default.max is None or default.max >= least):
+        most = default.max
+    if least is None and (most is None or default.min is None or default.min <= most):
+        least = default.min
+    return most, least
 
 
 def _allowances(written: _File, name: str, document: _Document) -> Iterator[Allowance]:

@@ -91,8 +91,11 @@ def outline(report: Report, options: Options) -> Grid:
     )
 
 
-def comparison(reports: Sequence[Report]) -> Grid:
-    """Return one row a report, each set against the first; for machines, the first row of each report's own grid."""
+def comparison(reports: Sequence[Report], *, alone: bool = False) -> Grid:
+    """Return one row a report, each set against the first; for machines, the first row of each report's own grid.
+
+    ``alone`` says that no grids of the reports' own have said what is wrong with them.
+    """
     first = reports[0]
     columns = _honest(_TARGETS, reports)
     rows = []
@@ -101,7 +104,8 @@ def comparison(reports: Sequence[Report]) -> Grid:
         extra: dict[str, Cell] = {"target": report.target, "ratio": report.total / first.total if is_known else None}
         root = _Entry("", report.root.type, 0, report.root.tally, buffers=report.buffers.total)
         rows += _rows([root], report, columns, extra)
-    return Grid(f"{len(reports)} targets", columns, tuple(rows), summary=True)
+    said = tuple(fault for report in reports for fault in faults(report)) if alone else ()
+    return Grid(f"{len(reports)} targets", columns, tuple(rows), remarks=said, summary=True)
 
 
 def _honest(columns: tuple[Column, ...], reports: Sequence[Report]) -> tuple[Column, ...]:
@@ -362,6 +366,11 @@ def _natural(name: str) -> list[str | int]:
 def remarks(report: Report) -> tuple[Remark, ...]:
     """Return what is to be said under a report: sizes, ties and notes."""
     return (_sizes(report), *_ties(report), *_notes(report.notes))
+
+
+def faults(report: Report) -> list[Remark]:
+    """Return what there is to look into, with the target's name."""
+    return [Remark(f"{report.target}: {said.text}", fault=True) for said in _notes(report.notes) if said.fault]
 
 
 def _sizes(report: Report) -> Remark:

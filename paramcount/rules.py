@@ -72,18 +72,19 @@ _RANGE = re.compile(r"\[(?:\d-\d\d+|\d\d+-\d+)\]")
 
 
 def demand_matches(patterns: Iterable[str], names: Iterable[str], *, option: str, target: str) -> None:
-    """Raise UnmatchedPattern for the first pattern that covers none of ``names``, or not those that it seems to."""
+    """Raise UnmatchedPattern for all patterns that cover none of ``names``, or not those that they seem to."""
     names = list(names)
+    tops = list(dict.fromkeys(name.partition(".")[0] for name in names))
+    problems, hints = [], []
     for pattern in patterns:
         if _RANGE.search(pattern):
-            message = (
-                f"{option} {pattern!r}: in a pattern [ ] holds the choices for one character, not a range of numbers"
-            )
-            raise UnmatchedPattern(message, hint="write * for all of them, or name them one by one")
-        matches = Matcher([pattern]).covers
-        if not any(matches(name) for name in names):
-            hint = did_you_mean(closest(pattern, names))
-            raise UnmatchedPattern(f"{option} {pattern!r} matches nothing in {target}", hint=hint)
+            problems.append(f"{option} {pattern!r}: [ ] holds the choices for one character, not a range of numbers")
+            hints.append("write * for all of them, or name them one by one")
+        elif not any(map(Matcher([pattern]).covers, names)):
+            problems.append(f"{option} {pattern!r} matches nothing in {target}")
+            hints.append(did_you_mean(closest(pattern, names)) or f"there is {', '.join(tops[:5])}")
+    if problems:
+        raise UnmatchedPattern("; ".join(problems), hint="; ".join(dict.fromkeys(hints)))
 
 
 def _with_requires_grad(inventory: Inventory, rules: Rules) -> Inventory:
@@ -161,8 +162,10 @@ def _keep(inventory: Inventory, *, params: set[str], buffers: set[str], modules:
         buffers=retie(buffer for buffer in inventory.buffers if buffer.name in buffers),
     )
     left_out = tally(inventory.params).total - tally(remaining.params).total
+    lazy = {param.name.rpartition(".")[0] for param in remaining.params if param.numel is None}
+    notes = [note for note in inventory.notes if note.code != "uninitialized" or note.where in lazy]
     note = Note("filtered", "", f"{why}: {exact(left_out)} of the model's parameters are left out of this count")
-    return replace(remaining, notes=(*inventory.notes, note))
+    return replace(remaining, notes=(*notes, note))
 
 
 def _relisted(modules: Iterable[Module]) -> tuple[Module, ...]:

@@ -76,6 +76,9 @@ def table(checked: Iterable[Checked], errors: Iterable[str]) -> Grid:
         for remark in model.verdict.remarks:
             place = f" ({remark.location})" if remark.location else ""
             facts.setdefault(f"{remark.message}{place}", []).append(model.name)
+    for model in models:
+        for note in model.report.notes if model.report else ():
+            facts.setdefault(f"{note.code}: {note.where}: {note.message}", []).append(model.name)
     remarks = [Remark(text, fault=True) for text in faults]
     remarks += [Remark(f"{', '.join(names)}: {text}") for text, names in facts.items()]
     rows = tuple(row for model in models for row in _rows(model))
@@ -89,7 +92,7 @@ def _faults(model: Checked) -> Iterator[str]:
         at = f" ({place})" if place else ""
         yield from (f"{model.name}: {finding.message}{at}" for finding in first[:_MOST_SPELT_OUT])
         if len(first) > _MOST_SPELT_OUT:
-            yield f"{model.name}: {plural(len(first) - _MOST_SPELT_OUT, 'more layer')} over the same limit{at}"
+            yield f"{model.name}: {plural(len(first) - _MOST_SPELT_OUT, 'more layer')} that the same limit fails{at}"
 
 
 def _headline(models: list[Checked]) -> str:
@@ -121,7 +124,7 @@ def _limit_rows(judged: list[Judged]) -> Iterator[dict[str, Cell]]:
     for one in missed[:_MOST_LAYERS]:
         yield _cells(one)
     if len(missed) > _MOST_LAYERS:
-        yield {"rule": judged[0].limit.rule, "layer": f"… {len(missed) - _MOST_LAYERS} more layers", "verdict": "over"}
+        yield {"rule": judged[0].limit.rule, "layer": f"… {len(missed) - _MOST_LAYERS} more layers", "verdict": "fail"}
     if met:
         nearest = max(met, key=lambda one: one.actual)
         cells = _cells(nearest)
@@ -153,12 +156,12 @@ def _finding_cells(finding: Finding) -> dict[str, Cell]:
     return {
         "rule": finding.rule,
         "layer": finding.layer,
-        "bound": "" if finding.limit is None else f"≤ {exact(finding.limit)}",
+        "bound": "" if finding.limit is None else f"{'=' if finding.rule == 'locked' else '≤'} {exact(finding.limit)}",
         "max": finding.limit,
         "shown": "" if finding.actual is None else exact(finding.actual),
         "actual": finding.actual,
         "share": finding.actual / finding.limit if finding.limit and finding.actual is not None else "",
-        "verdict": "over" if finding.kind == "over" else "error",
+        "verdict": "differs" if finding.rule == "locked" else "over" if finding.kind == "over" else "error",
     }
 
 
@@ -185,5 +188,7 @@ def _since(model: Checked) -> str:
         return ""
     if model.locked is None:
         return "no baseline"
+    if model.report.uninitialized:
+        return "?"
     change = model.report.total - model.locked
     return f"{change:+,}".replace("-", "−") if change else "="

@@ -190,7 +190,7 @@ models:
     assert (own.args, own.weights, own.freeze, own.device) == ({"width": 3, "depth": 2}, None, ("stem",), "meta")
     assert own.budget.growth == Growth(Fraction(1, 2), 50_000, at(19, 5))
     assert [(limit.rule, limit.max, limit.min, limit.location) for limit in own.budget.limits] == [
-        ("total", 8, None, at(17, 14)),
+        ("total", 8, 1, at(17, 14)),  # the default's minimum stays
         ("bytes", 10_000, None, at(7, 37)),
         ("total", 6, None, at(18, 27)),
         ("total", 4, None, at(9, 29)),

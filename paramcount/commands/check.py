@@ -45,7 +45,9 @@ class Check:
 
 def _said(error: dict[str, Any]) -> str:
     name = f"{error['name']}: " if error["name"] else ""
-    return f"{name}{error['message']}"
+    place = error.get("location")
+    at = f" ({place['file']}:{place['line']}:{place['column']})" if place else ""
+    return f"{name}{error['message']}{at}"
 
 
 def check(
@@ -73,7 +75,11 @@ def check(
     """Hold the models of models.yaml to their budgets."""
     session: Session = context.obj
     with ExitStack() as stack:
-        exports = [(form, stack.enter_context(Output(path))) for form, path in _exports(export or [])]
+        forms = _exports(export or [])
+        paths = [Path(path).resolve() for _, path in forms]
+        if len(set(paths)) < len(paths) or Path(config).resolve() in paths:
+            raise UsageError("two exports go to one file, or one to the file that is checked")
+        exports = [(form, stack.enter_context(Output(path))) for form, path in forms]
         stdout = stack.enter_context(Output(None))
         result = _checked(session, config, names or [], locked=locked, processes=jobs)
         for form, output in exports:
@@ -97,7 +103,7 @@ def _checked(session: Session, file: str, names: Sequence[str], *, locked: bool,
     try:
         config = load(file)
         specs = config.select(names)
-        baselines = lock.read(config.base / lock.FILE)
+        baselines = lock.read(config.lock_file)
     except ConfigError as error:
         session.error(error)
         problems = [
@@ -108,13 +114,14 @@ def _checked(session: Session, file: str, names: Sequence[str], *, locked: bool,
     except ParamcountError as error:
         session.error(error)
         return Check((), ({**Failure("", file, error).to_dict(), "name": None},))
-    results = count_all(session, [job(spec, config) for spec in specs], processes=processes)
+    results = count_all(session, [job(spec, config) for spec in specs], processes=processes, forked=True)
     models, errors = [], []
     for spec, result in zip(specs, results, strict=False):  # an interrupt leaves the rest out
         entry = baselines.entries.get(spec.name)
         total = entry.total if entry else None
         if isinstance(result, Failure):
-            errors.append({**result.to_dict(), "name": spec.name, "location": spec.location.to_dict()})
+            place = spec.places.get(result.error.message.partition(" ")[0], spec.location)  # freeze, unfreeze
+            errors.append({**result.to_dict(), "name": spec.name, "location": place.to_dict()})
             models.append(Checked(spec.name, spec.target, None, locked=total))
             continue
         baseline = entry.baseline(result) if entry else None
@@ -139,5 +146,9 @@ def _tell_github(result: Result, *, annotate: bool) -> None:
     if annotate and (text := renderer("github").render(result, Style())):
         print(encodable(text, sys.stderr), file=sys.stderr)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(renderer("markdown").render(result, Style()) + "\n")
+        text = renderer("markdown").render(result, Style())
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            print(f"warning: cannot write the step summary: {error}", file=sys.stderr)

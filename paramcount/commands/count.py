@@ -21,7 +21,7 @@ from paramcount.errors import (
     gravest,
 )
 from paramcount.grid import Grid
-from paramcount.outline import Depth, Options, Sort, comparison, outline
+from paramcount.outline import Depth, Options, Sort, comparison, faults, outline
 from paramcount.report import Report
 from paramcount.units import exact
 
@@ -39,15 +39,12 @@ class Counts:
     options: Options
 
     def grids(self) -> list[Grid]:
-        """Return a table for each report, and one that compares several."""
+        """Return a table for each report, and one that compares several; at depth 0 that one alone."""
+        several = len(self.reports) > 1
+        if several and self.options.depth == 0 and not self.options.params:
+            return [comparison(self.reports, alone=True)]
         each = [outline(report, self.options) for report in self.reports]
-        if len(self.reports) < 2:  # noqa: PLR2004  # nothing to compare
-            return each
-        return (
-            [comparison(self.reports)]
-            if self.options.depth == 0 and not self.options.params
-            else [*each, comparison(self.reports)]
-        )
+        return [*each, comparison(self.reports)] if several else each
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document."""
@@ -171,6 +168,8 @@ def count(
     with Output(output) as destination:
         counted = count_all(session, _jobs(_words(targets, key), keywords, commands))
         reports = [result for result in counted if isinstance(result, Report)]
+        if value is not None or machine:  # which say nothing but numbers
+            session.warn(fault.text for report in reports for fault in faults(report))
         if value is not None:
             destination.write("\n".join(_value_lines(session, counted, value)))
         elif reports or chosen == "json":
@@ -264,6 +263,11 @@ def _value(report: Report, value: Value) -> int:
         raise UnknownValue(
             f"{value} of {report.target} is not known: {report.uninitialized} of its parameters have no shape yet",
             hint=f"it is at least {exact(_number(report, value))}; give the lazy layers their sizes",
+        )
+    if value == "buffers" and any(buffer.numel is None for layer in report.root.walk() for buffer in layer.buffers):
+        raise UnknownValue(
+            f"buffers of {report.target} is not known: a lazy buffer has no shape yet",
+            hint=f"it is at least {exact(report.buffers.total)}; give the lazy layers their sizes",
         )
     if report.unknown and value in {"trainable", "frozen"}:
         raise UnknownValue(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from paramcount import __version__
 from paramcount.commands.session import Session, others_print_to_stderr
-from paramcount.errors import Bug, BuildCrash, Interrupted, ParamcountError
+from paramcount.errors import EXIT_INTERRUPTED, Bug, BuildCrash, Interrupted, ParamcountError
 from paramcount.report import Report
 
 if TYPE_CHECKING:
@@ -54,13 +55,15 @@ def document(reports: list[dict[str, Any]], errors: list[dict[str, Any]]) -> dic
     }
 
 
-def count_all(session: Session, jobs: Sequence[Job], *, processes: int = 1) -> list[Report | Failure]:
+def count_all(
+    session: Session, jobs: Sequence[Job], *, processes: int = 1, forked: bool = False
+) -> list[Report | Failure]:
     """Return a report or a failure for each job, in their order; after an interrupt, for those up to it.
 
-    With several processes each model is counted in one of its own, forked once the libraries are imported; what it
-    prints is shown in the jobs' order all the same.
+    With several processes, or if ``forked``, each model is counted in a process of its own, forked once the libraries
+    are imported: whatever it does there, it does to itself. What it prints is shown in the jobs' order all the same.
     """
-    if processes > 1 and len(jobs) > 1 and hasattr(os, "fork"):
+    if (forked or processes > 1) and hasattr(os, "fork"):
         return _count_in_parallel(session, jobs, processes)
     results: list[Report | Failure] = []
     for position, job in enumerate(jobs, start=1):
@@ -75,7 +78,32 @@ def count_all(session: Session, jobs: Sequence[Job], *, processes: int = 1) -> l
     return results
 
 
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Remember that Ctrl-C was pressed, also where a model, or an import, catches it and goes on."""
+    seen: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main one may handle signals
+        yield seen
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _outcome(job: Job) -> Report | Failure:
+    with _interrupts() as seen:
+        result = _tried(job)
+    return Failure(job.label, job.target, Interrupted("interrupted")) if seen else result
+
+
+def _tried(job: Job) -> Report | Failure:
     try:
         return job.count()
     except ParamcountError as error:
@@ -90,9 +118,12 @@ def _count_in_parallel(session: Session, jobs: Sequence[Job], processes: int) ->
     from multiprocessing import connection
 
     with session.working(f"counting {len(jobs)} models"), others_print_to_stderr():
-        _import_libraries(jobs)
         children: list[_Child] = []
         try:
+            with _interrupts() as seen:
+                _import_libraries(jobs)
+            if seen:
+                raise KeyboardInterrupt
             for job in jobs:
                 running = [child for child in children if child.is_running]
                 if len(running) >= processes:
@@ -103,9 +134,15 @@ def _count_in_parallel(session: Session, jobs: Sequence[Job], processes: int) ->
             for child in children:
                 child.collect()
         except KeyboardInterrupt:
+            pass  # what is not counted yet says that it was interrupted
+        finally:
             for child in children:
                 child.stop()
-    results = []
+    results: list[Report | Failure] = []
+    if len(children) < len(jobs):
+        missing = jobs[len(children)]
+        session.exit_codes.append(EXIT_INTERRUPTED)
+        results = [] if children else [Failure(missing.label, missing.target, Interrupted("interrupted"))]
     for child in children:
         child.show_log()
         results.append(child.result)
@@ -146,7 +183,7 @@ class _Child:
 
         for stream in (1, 2):
             os.dup2(self._log.fileno(), stream)
-        sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)  # noqa: SIM115
         result = _outcome(self.job)
         if isinstance(result, Failure) and result.error.__cause__ is not None:
             result.error.keep_traceback()  # an exception loses its cause on the way

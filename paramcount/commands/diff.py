@@ -49,8 +49,8 @@ def diff(
     ],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The same.")],
     config: Annotated[
-        str, typer.Option("-c", "--config", metavar="FILE", help="Where names are looked up.")
-    ] = "models.yaml",
+        str | None, typer.Option("-c", "--config", metavar="FILE", help="Where names are looked up.")
+    ] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 1 where there is a difference.")] = False,
     format_name: Annotated[Format, typer.Option("-f", "--format", help="Form of the result.")] = "table",
     output: Annotated[
@@ -61,7 +61,8 @@ def diff(
     from paramcount.diff import changes
 
     session: Session = context.obj
-    models = _config(config, needed=any(word.startswith(_LOCK) for word in (old, new)))
+    needed = config is not None or any(word.startswith(_LOCK) for word in (old, new))
+    models = _config(config or "models.yaml", needed=needed)
     with Output(output) as destination:
         before, after = _side(session, old, models), _side(session, new, models)
         failures = tuple(side for side in (before, after) if isinstance(side, Failure))
@@ -94,10 +95,10 @@ def _side(session: Session, word: str, models: Config | None) -> Side | Failure:
 
 
 def _locked(name: str, models: Config) -> Side:
-    from paramcount.lock import FILE, read
+    from paramcount.lock import read
 
-    entries = read(models.base / FILE).entries
+    entries = read(models.lock_file).entries
     if name not in entries:
         hint = did_you_mean([f"{_LOCK}{close}" for close in closest(name, entries)]) or "paramcount lock writes it"
-        raise UsageError(f"{FILE} has no model {name!r}", hint=hint)
+        raise UsageError(f"{models.lock_file.name} has no model {name!r}", hint=hint)
     return entries[name].side(f"{_LOCK}{name}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ import typer
 
 import paramcount
 from paramcount.commands.counting import Failure, Job, count_all
-from paramcount.commands.session import Output, Session
+from paramcount.commands.session import Output, Session, others_print_to_stderr
 from paramcount.errors import EXIT_OK, UsageError, gravest
 from paramcount.report import Report
 from paramcount.units import exact, plural, short, size
@@ -45,7 +47,7 @@ def init(
             if targets:
                 return gravest(session.exit_codes)
             raise UsageError("no model was found in the files here", hint="name one: paramcount init net.py:Net")
-        file.write(_HEAD + "\n".join(_entry(name, report) for name, report in _named(reports)))
+        file.write(_HEAD + "\n".join(_entry(name, report, path.parent) for name, report in _named(reports)))
     Output(None).write(f"{config}: {plural(len(reports), 'model')}; paramcount check holds them to it")
     return gravest([EXIT_OK, *session.exit_codes])
 
@@ -57,13 +59,15 @@ def _counted(session: Session, targets: list[str]) -> list[Report]:
 
 def _found(session: Session) -> list[Report]:
     """Count each Python file here that holds just one model that can be built as it stands; the others are no fault."""
+    files = sorted(Path().glob("*.py"))
+    print(f"importing the {plural(len(files), 'Python file')} here, to look for models", file=sys.stderr)
     found = []
-    with session.working("looking for models"):
-        for file in sorted(Path().glob("*.py")):
+    for file in files:
+        with session.working(f"looking into {file}"), others_print_to_stderr():
             try:
                 found.append(paramcount.count(str(file)))
-            except paramcount.ParamcountError:
-                continue
+            except paramcount.ParamcountError as error:
+                print(f"skipped: {error.message}", file=sys.stderr)
     return found
 
 
@@ -83,7 +87,11 @@ def _named(reports: list[Report]) -> list[tuple[str, Report]]:
     return list(named.items())
 
 
-def _entry(name: str, report: Report) -> str:
+def _entry(name: str, report: Report, base: Path) -> str:
+    target = report.target
+    place = Path(target.partition(":")[0])
+    if place.exists() and not place.is_absolute():  # what the file wants relative to itself
+        target = os.path.relpath(target, base)
     budget = [f"total: {_ceiling(report.total)}"]
     if report.frozen:
         budget.append(f"trainable: {_ceiling(report.trainable)}")
@@ -94,7 +102,7 @@ def _entry(name: str, report: Report) -> str:
         [
             f"  {json.dumps(name)}:",
             f"    # measured: {measured}",
-            f"    target: {json.dumps(report.target)}",
+            f"    target: {json.dumps(target)}",
             f"    budget: {{{', '.join(budget)}}}",
         ]
     )

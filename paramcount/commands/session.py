@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,13 +64,21 @@ class Session:
     def error(self, error: ParamcountError, *, subject: str | None = None) -> None:
         """Say what went wrong, where, and what to do; ``subject`` is named unless the message does."""
         self.exit_codes.append(error.exit_code)
-        about = f"{subject}: " if subject and subject not in error.message else ""
+        is_named = (subject and error.message.startswith((f"{subject}:", f"{subject} "))) or repr(
+            subject
+        ) in error.message
+        about = f"{subject}: " if subject and not is_named else ""
         lines = [f"{about}{error.message}", *([error.hint] if error.hint else [])]
         self._say("error", "\n  ".join(lines), "bold red")
         error.keep_traceback()
         details = error.traceback if self.verbose and error.traceback else error.details
         if details:
             self._plain(details)
+
+    def warn(self, texts: Iterable[str]) -> None:
+        """Say what a result of bare numbers cannot."""
+        for text in texts:
+            self._say("warning", text, "yellow")
 
     def _say(self, label: str, text: str, style: str) -> None:
         stream = sys.stderr
@@ -169,14 +177,14 @@ class Output:
         if self._path.is_dir():
             raise UsageError(f"cannot write to {path}: it is a folder")
         try:
-            if self._path.exists() and not self._path.is_file():  # /dev/stdout, a named pipe
-                self._draft = self._path.open("w", encoding="utf-8", newline="")
+            if self._path.parent == Path("/dev") or (self._path.exists() and not self._path.is_file()):
+                self._draft = self._path.open("w", encoding="utf-8", newline="")  # /dev/stdout, a named pipe
             else:
                 self._draft = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed in write() or close()
                     "w",
                     encoding="utf-8",
                     newline="",
-                    dir=self._path.parent,
+                    dir=self._path.resolve().parent,
                     prefix=f".{self._path.name}.",
                     delete=False,
                 )
@@ -194,8 +202,11 @@ class Output:
             _print(text)
             return
         assert self._draft is not None  # noqa: S101  # opened in __init__
-        self._draft.write(text + "\n")
-        self._draft.close()
+        try:
+            self._draft.write(text + "\n")
+            self._draft.close()
+        except OSError as error:
+            raise UsageError(f"cannot write to {self._path}: {error.strerror}") from error
         if self._draft.name != str(self._path):
             mode = self._path.stat().st_mode if self._path.exists() else 0o666 & ~_umask()
             Path(self._draft.name).chmod(mode)
@@ -231,3 +242,5 @@ def _print(text: str) -> None:
         # What Python still holds for stdout goes nowhere, or it would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(EXIT_CLOSED_PIPE) from None
+    except OSError as error:  # a full disk
+        raise UsageError(f"cannot write the result: {error.strerror}") from error

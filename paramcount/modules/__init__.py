@@ -38,7 +38,7 @@ def failures_of(target: str) -> Iterator[None]:
     """Turn whatever code that is not ours raises into a BuildError that names ``target``."""
     try:
         yield
-    except ParamcountError:
+    except (ParamcountError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise build_error(target, error) from error

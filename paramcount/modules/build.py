@@ -57,9 +57,9 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
         try:
             with _undisturbed(attempt, outputs), _plain_imports(weightless.paused), weightless.active():
                 made = construct()
-        except ParamcountError:
+        except (ParamcountError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:  # whatever a user's constructor raises
+        except BaseException as error:  # whatever a user's constructor raises
             if attempt.obstacle is None and isinstance(error, _NOT_OUR_DOING):
                 raise
             failure = error

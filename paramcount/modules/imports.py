@@ -29,8 +29,14 @@ class Code:
 
 def code_in_file(place: str, word: str) -> Code:
     """Return how to import a file: under its package, if it is in one, so that its relative imports work."""
-    path = Path(place).expanduser().resolve()
-    if not path.is_file():
+    try:
+        path = Path(place).expanduser().resolve()
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # a link to itself, a name that is too long, no such user
+        raise UnknownTarget(f"{word}: there is no file of that name: {error}") from error
+    if path.is_dir():
+        raise UnknownTarget(f"{word}: {place} is a folder, not a file")
+    if not is_file:
         folder = Path(place).parent
         siblings = [str(folder / found.name) for found in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise UnknownTarget(f"{word}: there is no file {place}", hint=did_you_mean(closest(place, siblings)))
@@ -62,11 +68,13 @@ def on_loan(code: Code) -> Iterator[None]:
     set_aside = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_homonym(name, code)}
     sys.path[:0] = [*code.roots, *([] if code.file else [str(folder)])]
     sys.argv = [str(code.file or code.module)]
+    leave, os._exit = os._exit, sys.exit  # type: ignore[assignment]  # no model ends the program
     invalidate_caches()  # a file may be younger than Python's list of its folder
     try:
         yield
     finally:
         sys.path[:], sys.argv = path, argv
+        os._exit = leave
         os.chdir(folder)
         # All are found before any is forgotten: a namespace package looks its parent up to say where it is.
         for name in [name for name in sys.modules.keys() - known if _is_users(sys.modules[name])]:

@@ -35,7 +35,9 @@ def percent(share: float) -> str:
     text = f"{share:.1%}"
     if share > 0 and text == "0.0%":
         return "<0.1%"
-    return ">99.9%" if share < 1 and text == "100.0%" else text
+    if text == "100.0%" and share != 1:
+        return ">99.9%" if share < 1 else ">100%"
+    return text
 
 
 def visible(text: str) -> str:

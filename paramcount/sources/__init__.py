@@ -72,9 +72,10 @@ def resolve(word: str) -> tuple[Source, str]:
 
 def unknown(word: str, candidates: Iterable[str], *, name: str | None = None) -> UnknownTarget:
     """Return the error for a word that is no target, with the closest to its ``name`` and an example of each form."""
-    forms = "\n".join(f"  {source.EXAMPLE:<32}{source.MEANING}" for source in sources().values())
+    forms = "\n".join(f"  {source.EXAMPLE}\n      {source.MEANING}" for source in sources().values())
     message = f"unknown target {word!r}" if word else "an empty word is no target"
     hint = (
-        did_you_mean(closest(word if name is None else name, candidates)) or "give a target of one of the forms below"
+        did_you_mean(closest(word if name is None else name, candidates))
+        or "paramcount --help and the README list what a target can be"
     )
     return UnknownTarget(message, hint=hint, details=f"A target is one of\n{forms}")

@@ -23,9 +23,10 @@ EXAMPLE = "net.py:Net, package.module:Net"
 LIBRARIES = ("torch",)
 MEANING = "a class, factory or instance of your own; -a key=value gives arguments"
 
-_FILE = re.compile(r"(?P<place>.+\.py)(?::(?P<attr>[\w.]+))?", re.DOTALL)
 # What would be a module called json or ckpt, as in report.json:Net, is a part of a file.
-_MODULE = re.compile(r"(?!.*\.(?:json|pt|pt2|pth|bin|ckpt):)(?P<place>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<attr>[\w.]+)")
+_NO_PART = r"(?!.*\.(?:json|pt|pt2|pth|bin|ckpt):)"
+_FILE = re.compile(_NO_PART + r"(?P<place>.+\.py)(?::(?P<attr>[\w.]+))?", re.DOTALL)
+_MODULE = re.compile(_NO_PART + r"(?P<place>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<attr>[\w.]+)")
 
 
 def claims(word: str) -> bool:

@@ -262,6 +262,79 @@ def test_an_allowance_holds_until_the_end_of_its_last_day(run: Run, project: Pat
     assert "its allowance expired on 2001-12-31" in outcome.out
 
 
+@pytest.mark.parametrize("statement", ["os._exit(0)", "os.abort()", "sys.exit(0)", "raise BaseException('no')"])
+def test_a_model_that_ends_the_process_fails_and_the_others_are_judged(run: Run, project: Path, statement: str) -> None:
+    Path("ends.py").write_text(f"import os, sys\ndef build():\n    {statement}\n")
+    write("ends: {target: ends.py:build, budget: {total: 1}}\nover: {target: net.py:Net, budget: {total: 25}}\n")
+    outcome = run("check", "-f", "json")
+    assert outcome.code == 3
+    assert [report["status"] for report in outcome.json["reports"]] == ["error", "over"]
+
+
+def test_a_model_changes_nothing_for_those_after_it(run: Run, project: Path) -> None:
+    Path("wild.py").write_text(NET + "nn.Linear = lambda *_: nn.Identity()\n")
+    write("wild: {target: wild.py:Net, budget: {total: {min: 0}}}\nover: {target: net.py:Net, budget: {total: 25}}\n")
+    assert findings(run("check", "-f", "json").json) == [("over", "total", 25, 26)]
+
+
+def test_patterns_that_match_nothing_come_together_at_their_own_place(run: Run, project: Path) -> None:
+    write("net:\n  target: net.py:Net\n  freeze: [hed, bakbone]\n  budget: {total: 26}\n")
+    outcome = run("check", "-f", "json")
+    (error,) = outcome.json["errors"]
+    assert "'hed'" in error["message"]
+    assert "'bakbone'" in error["message"]
+    assert error["location"] == {"file": "models.yaml", "line": 5, "column": 5}
+
+
+def test_a_models_own_minimum_lifts_no_default_maximum(run: Run, project: Path) -> None:
+    Path("models.yaml").write_text(
+        "version: 1\ndefaults: {budget: {total: 20}}\nmodels:\n  net: {target: net.py:Net, budget: {total: {min: 1}}}\n"
+    )
+    assert findings(run("check", "-f", "json").json) == [("net", "total", 20, 26)]
+
+
+def test_two_lower_bounds_are_not_known_to_be_equal(run: Run, project: Path) -> None:
+    write("lazy: {target: net.py:Lazy}\n")
+    assert "total ≥ 16" in run("lock").out
+    assert run("check", "--locked").code == 3
+
+
+def test_each_file_of_budgets_has_a_lock_of_its_own(run: Run, project: Path) -> None:
+    write("net: {target: net.py:Net}\n")
+    Path("other.yaml").write_text("version: 1\nmodels:\n  wide: {target: net.py:Net, args: {width: 9}}\n")
+    run("lock")
+    run("lock", "-c", "other.yaml")
+    assert list(json.loads(Path("models.lock.json").read_text())["models"]) == ["net"]
+    assert list(json.loads(Path("other.lock.json").read_text())["models"]) == ["wide"]
+
+
+def test_no_export_overwrites_another_or_the_budgets(run: Run, project: Path) -> None:
+    write("net: {target: net.py:Net, budget: {total: 26}}\n")
+    before = Path("models.yaml").read_text()
+    assert run("check", "--export", "json=x", "--export", "junit=./x").code == 2
+    assert run("check", "--export", "json=models.yaml").code == 2
+    assert Path("models.yaml").read_text() == before
+
+
+def test_a_step_summary_that_cannot_be_written_costs_no_verdict(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("net: {target: net.py:Net, budget: {total: 25}}\n")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "no/such/folder/summary.md")
+    outcome = run("check", "-f", "json")
+    assert outcome.code == 1
+    assert outcome.json["reports"][0]["status"] == "over"
+    assert "cannot write the step summary" in outcome.err
+
+
+def test_layers_that_no_optimizer_sees_are_named(run: Run, project: Path) -> None:
+    Path("net.py").write_text(NET + "\nclass Hidden(Net):\n    def __init__(self):\n        super().__init__()\n"
+                              "        self.more = [nn.Linear(9, 9)]\n")  # fmt: skip
+    write("hidden: {target: net.py:Hidden, budget: {total: 26}}\n")
+    assert "hidden: unregistered: more[0]: Linear with 90 parameters" in run("check").out
+
+
 def test_the_python_api_raises_an_assertion_error_with_the_findings(project: Path) -> None:
     report = paramcount.count("net.py:Net")
     assert paramcount.check(report, total=26, bytes="104", trainable={"min": 1, "max": "1K"}) is report

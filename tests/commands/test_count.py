@@ -306,3 +306,47 @@ def test_a_key_picks_the_part_of_a_checkpoint(run: Run, folder: Path) -> None:
     outcome = run("last.ckpt", "--key", "emma")
     assert outcome.code == 2
     assert "did you mean" in outcome.err
+
+
+def test_what_is_hidden_is_said_where_a_result_has_only_numbers(run: Run) -> None:
+    hidden = f"{MODELS / 'unregistered.py'}:Net"
+    for args in ((hidden, "--value", "total"), (hidden, "-f", "csv")):
+        outcome = run(*args)
+        assert outcome.code == 0
+        assert "unregistered: layers[0]: Linear with 12 parameters" in outcome.err
+        assert "layers[0]" not in outcome.out
+    assert "unregistered: layers[0]" in run(hidden, CNN, "--depth", "0").out
+
+
+def test_buffers_without_a_shape_are_not_counted_as_none(run: Run, folder: Path) -> None:
+    Path("net.py").write_text("from torch import nn\ndef build(): return nn.LazyBatchNorm1d()\n")
+    assert run("net.py:build", "--value", "buffers").code == 3
+
+
+def test_a_model_that_swallows_an_interrupt_is_interrupted_all_the_same(run: Run, folder: Path) -> None:
+    Path("net.py").write_text(
+        "import os, signal\nfrom torch import nn\n"
+        "def build():\n"
+        "    try:\n        os.kill(os.getpid(), signal.SIGINT)\n        import time; time.sleep(5)\n"
+        "    except KeyboardInterrupt:\n        pass\n"
+        "    return nn.Linear(1, 1)\n"
+    )
+    assert run("net.py:build").code == 130
+
+
+def test_an_os_exit_in_a_model_is_no_exit_of_ours(run: Run, folder: Path) -> None:
+    Path("net.py").write_text("import os\ndef build(): os._exit(0)\n")
+    assert run("net.py:build").code == 3
+
+
+def test_a_full_disk_is_a_clear_error(run: Run) -> None:
+    outcome = run(CNN, "-o", "/dev/full")
+    assert outcome.code == 2
+    assert "cannot write to /dev/full" in outcome.err
+
+
+def test_a_report_saved_of_files_can_be_picked_by_the_names_it_gives(run: Run, folder: Path) -> None:
+    Path("a.py").write_text("from torch import nn\ndef build(): return nn.Linear(1, 1)\n")
+    Path("b.py").write_text("from torch import nn\ndef build(): return nn.Linear(2, 2)\n")
+    run("a.py:build", "b.py:build", "-o", "two.json")
+    assert run("two.json:b.py:build", "--value", "total").out == "6\n"

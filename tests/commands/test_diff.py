@@ -41,6 +41,10 @@ def test_a_model_is_compared_with_what_the_lock_says_of_it(run: Run) -> None:
     assert "| `0` |" in run("diff", "lock:small", "small", "-f", "markdown").out
 
 
+def test_a_file_that_is_named_and_not_there_is_an_error(run: Run) -> None:
+    assert run("diff", CNN, CNN, "-c", "nowhere.yaml").code == 2
+
+
 def test_a_name_that_the_lock_has_not_gets_the_closest(run: Run) -> None:
     run("lock")
     outcome = run("diff", "lock:smal", "small")
