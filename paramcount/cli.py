@@ -120,7 +120,8 @@ def main(args: Sequence[str]) -> int:
         _json_error(args, error)
         return error.exit_code
     except typer.TyperException as error:
-        usage = UsageError(error.format_message(), hint="paramcount --help lists commands and options")
+        said = error.format_message().replace("Value error, ", "")  # pydantic's words, which Typer passes on
+        usage = UsageError(said, hint="paramcount --help and paramcount COMMAND --help list what there is")
         session.error(usage)
         _json_error(args, usage)
         return EXIT_USAGE

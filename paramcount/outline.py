@@ -26,7 +26,7 @@ _REMARKS_OF_A_KIND = 3
 _TIES_BY_NAME = 2
 # Notes that state a fact; all others are faults to look into.
 _FACTS = frozenset(
-    {"filtered", "weights-skipped", "pruned", "buffers-by-name", "left-out", "index-total", "index-unlisted"}
+    {"filtered", "weights-skipped", "pruned", "buffers-by-name", "left-out", "index-total", "index-unlisted", "packed"}
 )
 
 
@@ -39,6 +39,7 @@ class Options:
     params: bool = False  # every parameter under its layer
     buffers: bool = False  # a column of buffers, and with params every buffer
     fold: bool = True  # runs of identical siblings into one row
+    cut: bool = True  # what the default number of rows has no room for even at one level
 
 
 _FACTS_FOR_MACHINES = (
@@ -204,7 +205,8 @@ def _chosen(entries: list[_Entry], options: Options) -> list[_Entry]:
             if entry.depth <= depth or entry.role != "layer"
         ]
     entries = [entry for entry in entries if entry.depth <= depth]
-    return _cut(entries) if options.depth is None and len(entries) > ROWS_BY_DEFAULT + 1 else entries
+    too_many = options.depth is None and len(entries) > ROWS_BY_DEFAULT + 1
+    return _cut(entries) if options.cut and too_many else entries
 
 
 def _default_depth(entries: list[_Entry]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 import typer
@@ -153,7 +153,8 @@ def count(
         raise UsageError("--value prints a bare number, and --format something else", hint="give one of the two")
     chosen: Format = format_name or _FORMATS_BY_ENDING.get(PurePath(output or "").suffix, "table")
     machine = chosen in {"csv", "tsv"}
-    options = Options(_depth(depth, machine=machine), sort, params, buffers, fold=not machine)
+    at_terminal = output is None and sys.stdout.isatty()
+    options = Options(_depth(depth, machine=machine), sort, params, buffers, fold=not machine, cut=at_terminal)
     keywords: dict[str, Any] = {
         "args": _arguments(arg or []),
         "weights": weights,
@@ -164,6 +165,8 @@ def count(
         "exclude": exclude or (),
         "only": only,
     }
+    if output and any(Path(output).resolve() == Path(word.partition(":")[0]).resolve() for word in targets):
+        raise UsageError(f"--output {output} would overwrite a target")
     commands = context.parent.command.commands if context.parent else ()  # type: ignore[attr-defined]  # a group's
     with Output(output) as destination:
         counted = count_all(session, _jobs(_words(targets, key), keywords, commands))

@@ -82,6 +82,8 @@ class Session:
 
     def _say(self, label: str, text: str, style: str) -> None:
         stream = sys.stderr
+        # A name, or what a user's exception says, must not act on the terminal.
+        text = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
         if self._colored(stream):
             from rich.console import Console
             from rich.text import Text

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
+from paramcount.modules.packed import packed_notes, packed_params
 from paramcount.modules.unregistered import find_unregistered
 from paramcount.pause import paused_collector
 from paramcount.units import exact, plural
@@ -49,6 +50,8 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
         buffers = {name: _buffer(name, tensor, name) for name, tensor in buffered}
 
     firsts = [(sighting.name, sighting.module) for sighting in sightings if sighting.same_as is None]
+    packed = [param for name, module in firsts for param in packed_params(name, module)]
+    params.update((param.name, param) for param in packed)
     return Inventory(
         target,
         source,
@@ -60,6 +63,7 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
         params=tuple(params.values()),
         buffers=tuple(buffers.values()),
         notes=(
+            *packed_notes(packed),
             *_uninitialized_notes(firsts),
             *find_unregistered(firsts, first_names),
             *_shared_storage_notes(counted),

@@ -350,3 +350,24 @@ def test_a_report_saved_of_files_can_be_picked_by_the_names_it_gives(run: Run, f
     Path("b.py").write_text("from torch import nn\ndef build(): return nn.Linear(2, 2)\n")
     run("a.py:build", "b.py:build", "-o", "two.json")
     assert run("two.json:b.py:build", "--value", "total").out == "6\n"
+
+
+def test_a_pipe_gets_every_row_of_a_wide_model(run: Run, folder: Path) -> None:
+    Path("net.py").write_text(
+        "from torch import nn\ndef build(): return nn.Sequential(*(nn.Linear(1, n) for n in range(1, 101)))\n"
+    )
+    out = run("net.py:build").out
+    assert "more row" not in out
+    assert sum(" Linear " in line for line in out.splitlines()) == 100
+
+
+def test_no_result_is_written_over_a_target(run: Run, folder: Path) -> None:
+    Path("net.py").write_text("from torch import nn\ndef build(): return nn.Linear(1, 1)\n")
+    before = Path("net.py").read_text()
+    assert run("net.py:build", "--value", "total", "-o", "net.py").code == 2
+    assert Path("net.py").read_text() == before
+
+
+def test_what_an_exception_says_does_not_act_on_the_terminal(run: Run, folder: Path) -> None:
+    Path("net.py").write_text("def build(): raise ValueError('\\x1b[31mred')\n")
+    assert "\x1b" not in run("net.py:build").err.splitlines()[0]
