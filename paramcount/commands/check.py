@@ -59,7 +59,12 @@ def check(
         str, typer.Option("-c", "--config", metavar="FILE", help="The file that states the budgets.")
     ] = "models.yaml",
     locked: Annotated[bool, typer.Option("--locked", help="Demand that every model equals models.lock.json.")] = False,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", metavar="N", min=1, help="Count in N processes.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "-j", "--jobs", metavar="N", min=1, help="Count in N processes; by default one a core.", show_default=False
+        ),
+    ] = None,
     format_name: Annotated[Format, typer.Option("-f", "--format", help="Form of the result on stdout.")] = "table",
     export: Annotated[
         list[str] | None,
@@ -81,7 +86,7 @@ def check(
             raise UsageError("two exports go to one file, or one to the file that is checked")
         exports = [(form, stack.enter_context(Output(path))) for form, path in forms]
         stdout = stack.enter_context(Output(None))
-        result = _checked(session, config, names or [], locked=locked, processes=jobs)
+        result = _checked(session, config, names or [], locked=locked, processes=jobs or os.cpu_count() or 1)
         for form, output in exports:
             output.write(renderer(form).render(result, Style()))
         if result.models or format_name != "table":

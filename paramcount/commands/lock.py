@@ -26,7 +26,12 @@ def lock(
         bool, typer.Option("--check", help="Write nothing; exit 1 where the lock is out of date.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write although CI is set.")] = False,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", metavar="N", min=1, help="Count in N processes.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "-j", "--jobs", metavar="N", min=1, help="Count in N processes; by default one a core.", show_default=False
+        ),
+    ] = None,
 ) -> int:
     """Write the counts of models.yaml's models to models.lock.json."""
     from paramcount.config import load
@@ -43,7 +48,9 @@ def lock(
         new = new.only(model.name for model in models.models)
     said = [f"{name}: is in {path.name}, and not in {config}" for name in old.entries if name not in new.entries]
     with Output(None if check else str(path)) as file, Output(None) as stdout:
-        results = count_all(session, [job(spec, models) for spec in specs], processes=jobs, forked=True)
+        results = count_all(
+            session, [job(spec, models) for spec in specs], processes=jobs or os.cpu_count() or 1, forked=True
+        )
         if any(isinstance(result, Failure) and isinstance(result.error, Interrupted) for result in results):
             return gravest(session.exit_codes)  # what is not whole is not written
         for spec, result in zip(specs, results, strict=False):  # an interrupt leaves the rest out
