@@ -46,8 +46,8 @@ class Check:
 def _said(error: dict[str, Any]) -> str:
     name = f"{error['name']}: " if error["name"] else ""
     place = error.get("location")
-    at = f" ({place['file']}:{place['line']}:{place['column']})" if place else ""
-    return f"{name}{error['message']}{at}"
+    at = f"{place['file']}:{place['line']}:{place['column']}" if place else ""
+    return f"{name}{error['message']}" + (f" ({at})" if at and at not in error["message"] else "")
 
 
 def check(
@@ -125,7 +125,8 @@ def _checked(session: Session, file: str, names: Sequence[str], *, locked: bool,
         entry = baselines.entries.get(spec.name)
         total = entry.total if entry else None
         if isinstance(result, Failure):
-            place = spec.places.get(result.error.message.partition(" ")[0], spec.location)  # freeze, unfreeze
+            said = result.error.message
+            place = next((at for at in spec.places.values() if said.startswith(f"{at}: ")), spec.location)
             errors.append({**result.to_dict(), "name": spec.name, "location": place.to_dict()})
             models.append(Checked(spec.name, spec.target, None, locked=total))
             continue

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import chdir
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from typing import TYPE_CHECKING
 
 import paramcount
 from paramcount.commands.counting import Job
+from paramcount.errors import UnmatchedPattern
 
 if TYPE_CHECKING:
     from paramcount.config import Config, ModelSpec
     from paramcount.report import Report
 
 
+@contextmanager
+def _placed(spec: ModelSpec) -> Iterator[None]:
+    """Say where in the file a pattern is that matches nothing: the message begins with the key it is under."""
+    try:
+        yield
+    except UnmatchedPattern as error:
+        place = spec.places.get(error.message.partition(" ")[0], spec.location)
+        raise UnmatchedPattern(f"{place}: {error.message}", hint=error.hint) from error
+
+
 def job(spec: ModelSpec, config: Config) -> Job:
     """Return the job that counts one model of a file; its paths are relative to the file."""
 
     def counted() -> Report:
-        with chdir(config.base):
+        with chdir(config.base), _placed(spec):
             return paramcount.count(
                 spec.target,
                 args=spec.args,

@@ -284,6 +284,7 @@ def test_patterns_that_match_nothing_come_together_at_their_own_place(run: Run, 
     assert "'hed'" in error["message"]
     assert "'bakbone'" in error["message"]
     assert error["location"] == {"file": "models.yaml", "line": 5, "column": 5}
+    assert "models.yaml:5:5: freeze 'hed' matches nothing" in outcome.err
 
 
 def test_a_models_own_minimum_lifts_no_default_maximum(run: Run, project: Path) -> None:
