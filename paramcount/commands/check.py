@@ -14,7 +14,7 @@ import typer
 
 from paramcount.commands.counting import Failure, count_all, document
 from paramcount.commands.session import Output, Session, encodable
-from paramcount.commands.specs import job
+from paramcount.commands.specs import Jobs, Names, job
 from paramcount.errors import ParamcountError, UsageError, closest, did_you_mean, gravest
 from paramcount.grid import Grid, Result, Style
 from paramcount.renderers import renderer
@@ -52,19 +52,12 @@ def _said(error: dict[str, Any]) -> str:
 
 def check(
     context: typer.Context,
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Which models; all by default.", show_default=False)
-    ] = None,
+    names: Names = None,
     config: Annotated[
         str, typer.Option("-c", "--config", metavar="FILE", help="The file that states the budgets.")
     ] = "models.yaml",
     locked: Annotated[bool, typer.Option("--locked", help="Demand that every model equals models.lock.json.")] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "-j", "--jobs", metavar="N", min=1, help="Count in N processes; by default one a core.", show_default=False
-        ),
-    ] = None,
+    jobs: Jobs = None,
     format_name: Annotated[Format, typer.Option("-f", "--format", help="Form of the result on stdout.")] = "table",
     export: Annotated[
         list[str] | None,

@@ -9,16 +9,14 @@ import typer
 
 from paramcount.commands.counting import Failure, count_all
 from paramcount.commands.session import Output, Session
-from paramcount.commands.specs import job
+from paramcount.commands.specs import Jobs, Names, job
 from paramcount.errors import EXIT_DIFFERS, Interrupted, UsageError, gravest
 from paramcount.units import plural
 
 
 def lock(
     context: typer.Context,
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Which models; all by default.", show_default=False)
-    ] = None,
+    names: Names = None,
     config: Annotated[
         str, typer.Option("-c", "--config", metavar="FILE", help="The file that states the models.")
     ] = "models.yaml",
@@ -26,12 +24,7 @@ def lock(
         bool, typer.Option("--check", help="Write nothing; exit 1 where the lock is out of date.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write although CI is set.")] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "-j", "--jobs", metavar="N", min=1, help="Count in N processes; by default one a core.", show_default=False
-        ),
-    ] = None,
+    jobs: Jobs = None,
 ) -> int:
     """Write the counts of models.yaml's models to models.lock.json."""
     from paramcount.config import load

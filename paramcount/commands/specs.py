@@ -1,10 +1,12 @@
-"""Counts models as models.yaml states them."""
+"""Counts models as models.yaml states them: the options of all commands that do, and the job itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 import paramcount
 from paramcount.commands.counting import Job
@@ -13,6 +15,17 @@ from paramcount.errors import UnmatchedPattern
 if TYPE_CHECKING:
     from paramcount.config import Config, ModelSpec
     from paramcount.report import Report
+
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME", help="Which models; all by default.", show_default=False)
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "-j", "--jobs", metavar="N", min=1, help="Count in N processes; by default one a core.", show_default=False
+    ),
+]
 
 
 @contextmanager
