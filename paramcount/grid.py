@@ -16,7 +16,8 @@ Kind = Literal[
     "ratio",  # to the first row
     "number",  # any other integer
 ]
-Role = Literal["layer", "param", "buffer", "rest", "total", "fault"]  # rest: the sum of rows that are not shown
+# rest: the sum of rows that are not shown
+Role = Literal["layer", "param", "buffer", "overhead", "rest", "total", "fault"]
 Cell = str | int | float | None  # None: not known
 
 

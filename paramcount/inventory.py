@@ -22,6 +22,9 @@ class Param:
     nbytes: int | None  # what the elements take in storage
     trainable: bool | None  # requires_grad; None: a checkpoint does not say
     tied_to: str | None = None  # the first name of the same tensor
+    packed: bool = False  # stored in fewer bits than it computes with: shape and numel are of what it stands for
+    active: int | None = None  # elements that one token passes through; None: all
+    local: int | None = None  # elements that this process holds of a sharded tensor; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Inventory:
     params: tuple[Param, ...]  # in named_parameters(remove_duplicate=False) order
     buffers: tuple[Buffer, ...] = ()
     notes: tuple[Note, ...] = ()
+    overhead: tuple[Buffer, ...] = ()  # scales, zero points and code books of packed parameters: neither of the two
 
 
 _Tensor = TypeVar("_Tensor", Param, Buffer)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import reduce
-from operator import add
+from operator import add, attrgetter
 from typing import Literal
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row, ShareAtLeast, ShareAtMost
 from paramcount.inventory import Buffer, Note, Param
-from paramcount.report import Layer, Report, Tally, tally, tally_buffers
+from paramcount.report import Extras, Layer, Report, Tally, extras, tally
 from paramcount.units import exact, plural, size
 
 Depth = int | Literal["all"] | None  # None: as deep as ROWS_BY_DEFAULT allows
@@ -56,6 +56,12 @@ _COUNTS = (
     Column("unknown", "Unknown", "count", hide_if_zero=True),
     Column("uninitialized", "Uninitialized", "number", readers="machines"),
 )
+_EXTRAS = (
+    Column("packed", "Packed", "count", hide_if_zero=True, expendable=3),
+    Column("overhead", "Overhead", "count", hide_if_zero=True, expendable=4),
+    Column("active", "Active", "count"),
+    Column("local", "This rank", "count"),
+)
 _LAYERS = (
     Column("name", "Layer", "name", readers="people"),
     Column("what", "Type", "text", readers="people"),
@@ -64,6 +70,7 @@ _LAYERS = (
     *_COUNTS,
     Column("bytes", "Bytes", "bytes", readers="machines"),
     Column("buffers", "Buffers", "count", readers="machines"),
+    *_EXTRAS,
     Column("share", "Share", "share", readers="people", expendable=1),
 )
 _LAYERS_AND_BUFFERS = tuple(replace(c, readers="all") if c.key == "buffers" else c for c in _LAYERS)
@@ -73,6 +80,7 @@ _TARGETS = (
     *_COUNTS,
     Column("bytes", "Size", "bytes"),
     Column("buffers", "Buffers", "count"),
+    *_EXTRAS,
     Column("ratio", "Ratio", "ratio", readers="people", expendable=1),
 )
 
@@ -103,17 +111,25 @@ def comparison(reports: Sequence[Report], *, alone: bool = False) -> Grid:
     for report in reports:
         is_known = first.total and not first.uninitialized and not report.uninitialized
         extra: dict[str, Cell] = {"target": report.target, "ratio": report.total / first.total if is_known else None}
-        root = _Entry("", report.root.type, 0, report.root.tally, buffers=report.buffers.total)
+        root = _Entry("", report.root.type, 0, report.root.tally, extras=_extras_below(report.root)[id(report.root)])
         rows += _rows([root], report, columns, extra)
     said = tuple(fault for report in reports for fault in faults(report)) if alone else ()
     return Grid(f"{len(reports)} targets", columns, tuple(rows), remarks=said, summary=True)
 
 
 def _honest(columns: tuple[Column, ...], reports: Sequence[Report]) -> tuple[Column, ...]:
-    """Return the columns without zeros that people would take for facts: nobody knows what of a checkpoint trains."""
-    if any(report.trainable or report.frozen or not report.unknown for report in reports):
-        return columns
-    return tuple(replace(c, readers="machines") if c.key in {"trainable", "frozen"} else c for c in columns)
+    """Return the columns without what people would take for facts, or know anyway.
+
+    Nobody knows what of a checkpoint trains; and of most models all is active, and on this rank.
+    """
+    told = extras(param for report in reports for param in report.params)
+    silent = {key for key, differs in (("active", told.inactive), ("local", told.elsewhere)) if not differs}
+    if not any(report.trainable or report.frozen or not report.unknown for report in reports):
+        silent |= {"trainable", "frozen"}
+    return tuple(replace(c, readers="machines") if c.key in silent else c for c in columns)
+
+
+_NONE = Extras()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +141,7 @@ class _Entry:
     depth: int
     each: Tally
     times: int = 1  # layers or tensors that this row stands for
-    buffers: int = 0  # elements, of each
+    extras: Extras = _NONE  # of each
     role: Role = "layer"
     tied_to: str | None = None  # the name under which it counts
     layer: Layer | None = None  # for a layer: what lies beneath
@@ -150,6 +166,7 @@ def _rows(
 
 def _cells(entry: _Entry, whole: Tally, growing: set[bool | None]) -> dict[str, Cell]:
     total = entry.tally
+    beside = entry.extras * entry.times
 
     def count(number: int, *, grows: bool = True) -> int:
         return AtLeast(number) if grows and total.uninitialized else number
@@ -169,7 +186,11 @@ def _cells(entry: _Entry, whole: Tally, growing: set[bool | None]) -> dict[str, 
         "unknown": count(total.unknown, grows=None in growing),
         "uninitialized": total.uninitialized,
         "bytes": count(total.nbytes),
-        "buffers": entry.buffers * entry.times,
+        "buffers": beside.buffers,
+        "packed": beside.packed,
+        "overhead": beside.overhead,
+        "active": count(total.total - beside.inactive),
+        "local": count(total.total - beside.elsewhere),
         "share": _share(total, whole),
     }
 
@@ -180,7 +201,7 @@ def _what(entry: _Entry) -> str:
         what = f"= {entry.tied_to or 'the model itself'}"
     else:
         what = f"{exact(entry.times)} × {entry.type}" if entry.times > 1 and entry.type else entry.type
-    return f"buffer, {what}" if entry.role == "buffer" else what
+    return f"{entry.role}, {what}" if entry.role in {"buffer", "overhead"} else what
 
 
 def _share(part: Tally, whole: Tally) -> Cell:
@@ -222,25 +243,25 @@ def _cut(entries: list[_Entry]) -> list[_Entry]:
     """Keep the default number of rows of a single level, the last of which adds up the others."""
     kept, others = entries[:ROWS_BY_DEFAULT], entries[ROWS_BY_DEFAULT:]  # the first entry is the total
     rest = reduce(add, (entry.tally for entry in others))
-    buffers = sum(entry.buffers * entry.times for entry in others)
-    return [*kept, _Entry(f"… {plural(len(others), 'more row')}", "", 1, rest, buffers=buffers, role="rest")]
+    beside = reduce(add, (entry.extras * entry.times for entry in others))
+    return [*kept, _Entry(f"… {plural(len(others), 'more row')}", "", 1, rest, extras=beside, role="rest")]
 
 
 def _entries(root: Layer, options: Options) -> Iterator[_Entry]:
     """Yield all that could be shown, parents first: the model, its layers and their tensors."""
     likeness = _likeness(root) if options.fold and options.depth != "all" else None
-    buffers = _buffers_below(root)
-    waiting = [_Entry("", root.type, 0, root.tally, buffers=buffers[id(root)], layer=root)]
+    below = _extras_below(root)
+    waiting = [_Entry("", root.type, 0, root.tally, extras=below[id(root)], layer=root)]
     while waiting:  # not recursive: users nest deeper than Python's stack
         entry = waiting.pop()
         yield entry
         if entry.layer is not None:
-            below = [*_tensors(entry, entry.layer, options), *_children(entry, entry.layer, likeness, buffers)]
-            waiting.extend(reversed(_sorted(below, options.sort)))
+            shown = [*_tensors(entry, entry.layer, options), *_children(entry, entry.layer, likeness, below)]
+            waiting.extend(reversed(_sorted(shown, options.sort)))
 
 
 def _children(
-    entry: _Entry, layer: Layer, likeness: Mapping[int, int] | None, buffers: Mapping[int, int]
+    entry: _Entry, layer: Layer, likeness: Mapping[int, int] | None, extras_below: Mapping[int, Extras]
 ) -> Iterator[_Entry]:
     """Yield the layers right below, each run of identical ones as one."""
     for run in _runs(layer.children, likeness):
@@ -255,7 +276,7 @@ def _children(
             entry.depth + 1,
             first.tally,
             entry.times * len(run),
-            buffers[id(first)],
+            extras_below[id(first)],
             tied_to=first.same_as,
             layer=first,
         )
@@ -285,6 +306,11 @@ def _numbered(name: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
+# All of a tensor but its name.
+_PARAM = attrgetter(*(field.name for field in fields(Param) if field.name != "name"))
+_BUFFER = attrgetter(*(field.name for field in fields(Buffer) if field.name != "name"))
+
+
 def _likeness(root: Layer) -> dict[int, int]:
     """Return a number for each layer, by its id; two have the same number if they differ in nothing but their names."""
     numbers: dict[object, int] = {}
@@ -295,19 +321,21 @@ def _likeness(root: Layer) -> dict[int, int]:
             layer.type,
             layer.same_as,
             layer.tally,
-            tuple((p.name[start:], p.shape, p.dtype, p.numel, p.nbytes, p.trainable, p.tied_to) for p in layer.params),
-            tuple((b.name[start:], b.shape, b.dtype, b.numel, b.nbytes, b.tied_to) for b in layer.buffers),
+            tuple((param.name[start:], _PARAM(param)) for param in layer.params),
+            tuple((buffer.name[start:], _BUFFER(buffer)) for buffer in layer.buffers),
+            tuple((tensor.name[start:], _BUFFER(tensor)) for tensor in layer.overhead),
             tuple((child.name[start:], likeness[id(child)]) for child in layer.children),
         )
         likeness[id(layer)] = numbers.setdefault(traits, len(numbers))
     return likeness
 
 
-def _buffers_below(root: Layer) -> dict[int, int]:
-    """Return the elements of all buffers at and below each layer, by its id."""
-    below: dict[int, int] = {}
+def _extras_below(root: Layer) -> dict[int, Extras]:
+    """Return the extras of all at and below each layer, by its id."""
+    below: dict[int, Extras] = {}
     for layer in reversed(list(root.walk())):  # children first
-        below[id(layer)] = tally_buffers(layer.buffers).total + sum(below[id(child)] for child in layer.children)
+        own = extras(layer.params, layer.buffers, layer.overhead)
+        below[id(layer)] = reduce(add, (below[id(child)] for child in layer.children), own)
     return below
 
 
@@ -317,8 +345,9 @@ def _tensors(entry: _Entry, layer: Layer, options: Options) -> list[_Entry]:
         return []
     params = [_tensor(entry, layer, param, "param") for param in layer.params]
     buffers = [_tensor(entry, layer, buffer, "buffer") for buffer in layer.buffers] if options.buffers else []
+    overhead = [_tensor(entry, layer, tensor, "overhead") for tensor in layer.overhead]
     if options.params:
-        return params + buffers
+        return params + overhead + buffers
     return _abridged(params, entry, "Parameter") + _abridged(buffers, entry, "Buffer")
 
 
@@ -330,10 +359,16 @@ def _tensor(entry: _Entry, layer: Layer, tensor: Param | Buffer, role: Role) -> 
         entry.depth + 1,
         tally([tensor]) if isinstance(tensor, Param) else Tally(),
         entry.times,
-        tally_buffers([tensor]).total if isinstance(tensor, Buffer) else 0,
+        _extras_of(tensor, role),
         role,
         tensor.tied_to,
     )
+
+
+def _extras_of(tensor: Param | Buffer, role: Role) -> Extras:
+    if isinstance(tensor, Param):
+        return extras([tensor])
+    return extras((), [tensor]) if role == "buffer" else extras((), (), [tensor])
 
 
 def _abridged(tensors: list[_Entry], entry: _Entry, kind: str) -> list[_Entry]:
@@ -341,9 +376,9 @@ def _abridged(tensors: list[_Entry], entry: _Entry, kind: str) -> list[_Entry]:
     if len(tensors) <= _OWN_TENSORS_BY_NAME:
         return tensors
     each = reduce(add, (tensor.each for tensor in tensors))
-    buffers = sum(tensor.buffers for tensor in tensors)
+    beside = reduce(add, (tensor.extras for tensor in tensors))
     name = f"{entry.name}.*" if entry.name else "*"
-    return [replace(tensors[0], name=name, type=f"{len(tensors)} × {kind}", each=each, buffers=buffers, tied_to=None)]
+    return [replace(tensors[0], name=name, type=f"{len(tensors)} × {kind}", each=each, extras=beside, tied_to=None)]
 
 
 def _below(entry: _Entry, layer: Layer, name: str) -> str:
@@ -383,6 +418,9 @@ def _sizes(report: Report) -> Remark:
     buffers = report.buffers
     if buffers.total:
         said += f" · {exact(buffers.total)} in buffers ({size(buffers.nbytes)}), not part of the total"
+    overhead = report.overhead
+    if overhead.total:
+        said += f" · {exact(overhead.total)} in scales and the like ({size(overhead.nbytes)}), not part of the total"
     return Remark(said)
 
 

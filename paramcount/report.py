@@ -80,6 +80,7 @@ class Layer:
     children: tuple[Layer, ...] = field(repr=False)
     tally: Tally  # of itself and all below
     same_as: str | None = None  # where this is one more name of a module that is counted elsewhere
+    overhead: tuple[Buffer, ...] = field(default=(), repr=False)  # of its own packed parameters
 
     @property
     def total(self) -> int:
@@ -135,11 +136,61 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Extras:
+    """Elements that only some models have anything to say of; they add up with ``+``."""
+
+    buffers: int = 0
+    overhead: int = 0  # scales, zero points and code books of packed parameters
+    packed: int = 0  # those of the total that are stored in fewer bits than they compute with
+    inactive: int = 0  # those of the total that a token does not pass through
+    elsewhere: int = 0  # those of the total that other processes hold
+
+    def __add__(self, other: Extras) -> Extras:
+        """Add count by count."""
+        return Extras(
+            self.buffers + other.buffers,
+            self.overhead + other.overhead,
+            self.packed + other.packed,
+            self.inactive + other.inactive,
+            self.elsewhere + other.elsewhere,
+        )
+
+    def __mul__(self, times: int) -> Extras:
+        """Return the extras of ``times`` modules like this one."""
+        return Extras(
+            self.buffers * times,
+            self.overhead * times,
+            self.packed * times,
+            self.inactive * times,
+            self.elsewhere * times,
+        )
+
+
+def extras(params: Iterable[Param], buffers: Iterable[Buffer] = (), overhead: Iterable[Buffer] = ()) -> Extras:
+    """Add up what there is beside and within the total, each tensor once."""
+    packed = inactive = elsewhere = 0
+    for param in params:
+        if param.tied_to is not None or param.numel is None:
+            continue
+        if param.packed:
+            packed += param.numel
+        if param.active is not None:
+            inactive += param.numel - param.active
+        if param.local is not None:
+            elsewhere += param.numel - param.local
+    return Extras(tally_buffers(buffers).total, tally_buffers(overhead).total, packed, inactive, elsewhere)
+
+
+@dataclass(frozen=True, slots=True)
 class BufferTally:
     """Elements and bytes of buffers, each tensor once."""
 
     total: int
     nbytes: int
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the two as the JSON format has them."""
+        return {"total": self.total, "bytes": self.nbytes}
 
 
 def tally_buffers(buffers: Iterable[Buffer]) -> BufferTally:
@@ -207,6 +258,28 @@ class Report:
         return tally_buffers(buffer for layer in self.root.walk() for buffer in layer.buffers)
 
     @property
+    def overhead(self) -> BufferTally:
+        """Elements and bytes of scales, zero points and code books of packed parameters; no part of the total."""
+        return tally_buffers(tensor for layer in self.root.walk() for tensor in layer.overhead)
+
+    @property
+    def packed(self) -> int:
+        """Elements of the total that are stored in fewer bits than they compute with."""
+        return extras(self.params).packed
+
+    @property
+    def active(self) -> int:
+        """Elements of the total that one token passes through: all but the experts it is not routed to."""
+        return self.total - extras(self.params).inactive
+
+    @property
+    def local(self) -> BufferTally:
+        """Elements and bytes of the total that this process holds; all, where nothing is sharded."""
+        held = [param for param in self.params if param.tied_to is None and param.numel]
+        nbytes = sum(_local_bytes(param) for param in held)
+        return BufferTally(self.total - extras(held).elsewhere, nbytes)
+
+    @property
     def dtypes(self) -> dict[str, int]:
         """Elements by dtype, most first."""
         counts: dict[str, int] = {}
@@ -250,16 +323,38 @@ class Report:
             "unknown": self.unknown,
             "uninitialized": self.uninitialized,
             "bytes": self.nbytes,
-            "buffers": {"total": buffers.total, "bytes": buffers.nbytes},
+            "buffers": buffers.to_dict(),
+            **self._extras(),
             "dtypes": self.dtypes,
             "layers": [layer.to_dict() for layer in self.layers],
             "params": [_param_dict(param) for param in self.params],
             "notes": [{"code": note.code, "where": note.where, "message": note.message} for note in self.notes],
         }
 
+    def _extras(self) -> dict[str, Any]:
+        """Return the keys that only some reports have."""
+        counted = [param for param in self.params if param.tied_to is None]
+        overhead = self.overhead
+        said: dict[str, Any] = {}
+        if any(param.packed for param in counted):
+            said["packed"] = self.packed
+        if overhead.total:
+            said["overhead"] = overhead.to_dict()
+        if any(param.active is not None for param in counted):
+            said["active"] = self.active
+        if any(param.local is not None for param in counted):
+            said["local"] = self.local.to_dict()
+        return said
+
+
+def _local_bytes(param: Param) -> int:
+    if param.local is None or not param.numel:
+        return param.nbytes or 0
+    return (param.nbytes or 0) * param.local // param.numel
+
 
 def _param_dict(param: Param) -> dict[str, Any]:
-    return {
+    said = {
         "name": param.name,
         "shape": None if param.shape is None else list(param.shape),
         "dtype": param.dtype,
@@ -268,6 +363,13 @@ def _param_dict(param: Param) -> dict[str, Any]:
         "trainable": param.trainable,
         "tied_to": param.tied_to,
     }
+    if param.packed:
+        said["packed"] = True
+    if param.active is not None:
+        said["active"] = param.active
+    if param.local is not None:
+        said["local"] = param.local
+    return said
 
 
 @dataclass(slots=True)
@@ -278,6 +380,7 @@ class _Draft:
     depth: int
     params: list[Param] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
+    overhead: list[Buffer] = field(default_factory=list)
     children: list[Layer] = field(default_factory=list)
 
 
@@ -302,6 +405,8 @@ def _layers(inventory: Inventory) -> Layer:
         owner(param.name).params.append(param)
     for buffer in inventory.buffers:
         owner(buffer.name).buffers.append(buffer)
+    for tensor in inventory.overhead:
+        owner(tensor.name).overhead.append(tensor)
 
     for module in reversed(inventory.modules[1:]):
         parents[module.name].children.append(_finish(drafts[module.name]))
@@ -321,4 +426,5 @@ def _finish(draft: _Draft) -> Layer:
         children,
         whole,
         module.same_as,
+        tuple(draft.overhead),
     )

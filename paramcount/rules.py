@@ -113,7 +113,8 @@ def _restricted(inventory: Inventory, include: Sequence[str], exclude: Sequence[
     if not include and not exclude:
         return inventory
     names = [module.name for module in inventory.modules if module.name]
-    names += [param.name for param in inventory.params] + [buffer.name for buffer in inventory.buffers]
+    names += [param.name for param in inventory.params]
+    names += [tensor.name for tensor in (*inventory.buffers, *inventory.overhead)]
     demand_matches(include, names, option="include", target=inventory.target)
     demand_matches(exclude, names, option="exclude", target=inventory.target)
     included, excluded = Matcher(include), Matcher(exclude)
@@ -129,7 +130,7 @@ def _restricted(inventory: Inventory, include: Sequence[str], exclude: Sequence[
     return _keep(
         inventory,
         params={param.name for param in inventory.params if stays(param.name)},
-        buffers={buffer.name for buffer in inventory.buffers if stays(buffer.name)},
+        buffers={tensor.name for tensor in (*inventory.buffers, *inventory.overhead) if stays(tensor.name)},
         modules={module.name for module in inventory.modules if stays(module.name)},
         why=", ".join(words),
     )
@@ -148,7 +149,7 @@ def _only(inventory: Inventory, only: Only | None) -> Inventory:
 
 
 def _keep(inventory: Inventory, *, params: set[str], buffers: set[str], modules: set[str], why: str) -> Inventory:
-    """Keep these names, and every module above one of them."""
+    """Keep these names, and every module above one of them; ``buffers`` are those of the overhead, too."""
     kept = {""} | modules
     for name in params | buffers | modules:
         parent = name.rpartition(".")[0]
@@ -160,6 +161,7 @@ def _keep(inventory: Inventory, *, params: set[str], buffers: set[str], modules:
         modules=_relisted(module for module in inventory.modules if module.name in kept),
         params=retie(param for param in inventory.params if param.name in params),
         buffers=retie(buffer for buffer in inventory.buffers if buffer.name in buffers),
+        overhead=retie(tensor for tensor in inventory.overhead if tensor.name in buffers),
     )
     left_out = tally(inventory.params).total - tally(remaining.params).total
     lazy = {param.name.rpartition(".")[0] for param in remaining.params if param.numel is None}

@@ -33,6 +33,7 @@ def inventory(
     buffers: Iterable[Buffer] = (),
     *,
     notes: Iterable[Note] = (),
+    overhead: Iterable[Buffer] = (),
     target: str = "net.py:Net",
     root: str = "Net",
 ) -> Inventory:
@@ -42,7 +43,7 @@ def inventory(
         Module(name, types[first], first) if (first := kind.removeprefix("= ")) != kind else Module(name, kind)
         for name, kind in types.items()
     ]
-    return Inventory(target, "python", tuple(listed), tuple(params), tuple(buffers), tuple(notes))
+    return Inventory(target, "python", tuple(listed), tuple(params), tuple(buffers), tuple(notes), tuple(overhead))
 
 
 def report(
@@ -51,7 +52,8 @@ def report(
     buffers: Iterable[Buffer] = (),
     *,
     notes: Iterable[Note] = (),
+    overhead: Iterable[Buffer] = (),
     target: str = "net.py:Net",
     root: str = "Net",
 ) -> Report:
-    return Report.of(inventory(modules, params, buffers, notes=notes, target=target, root=root))
+    return Report.of(inventory(modules, params, buffers, notes=notes, overhead=overhead, target=target, root=root))

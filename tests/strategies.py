@@ -33,7 +33,8 @@ def inventories(draw: st.DrawFn, *, whole: bool = False) -> Inventory:
         params.append(Param("again.weight", *_form(first), tied_to=first.tied_to or first.name))
     buffers = (Buffer("buffers", (3,), "int64", 3, 24),) if draw(st.booleans()) else ()
     notes = (Note("pruned", "a", "is pruned"),) if draw(st.booleans()) else ()
-    return Inventory("net.py:Net", "python", tuple(modules), tuple(params), buffers, notes)
+    overhead = (Buffer("scales", (2, 2), "float16", 4, 8),) if draw(st.booleans()) else ()
+    return Inventory("net.py:Net", "python", tuple(modules), tuple(params), buffers, notes, overhead)
 
 
 def reports(*, whole: bool = False) -> st.SearchStrategy[Report]:
@@ -53,7 +54,19 @@ def _param(draw: st.DrawFn, name: str, before: tuple[Param, ...], *, whole: bool
     trainable = draw(st.booleans() if whole else st.sampled_from([True, False, None]))
     if shape is None:
         return Param(name, None, dtype, None, None, trainable)
-    return Param(name, shape, dtype, prod(shape), prod(shape) * _BYTES[dtype], trainable)
+    numel = prod(shape)
+    part = st.none() | st.integers(0, numel)
+    return Param(
+        name,
+        shape,
+        dtype,
+        numel,
+        numel * _BYTES[dtype],
+        trainable,
+        packed=not whole and draw(st.booleans()),
+        active=None if whole else draw(part),
+        local=None if whole else draw(part),
+    )
 
 
 def _form(param: Param) -> tuple[tuple[int, ...] | None, str, int | None, int | None, bool | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -39,6 +41,27 @@ def test_a_buffer_with_two_names_counts_once() -> None:
         Buffer("c", None, "float32", None, None),
     ]
     assert (tally_buffers(buffers).total, tally_buffers(buffers).nbytes) == (3, 24)
+
+
+def test_what_only_some_models_have_is_summed_and_has_keys_only_there() -> None:
+    said = Report.of(Inventory("net", "test", (Module("", "Net"),), (param("a", 5),))).to_dict()
+    assert not said.keys() & {"packed", "overhead", "active", "local"}
+    assert said["params"][0].keys() == {"name", "shape", "dtype", "numel", "bytes", "trainable", "tied_to"}
+
+    experts = replace(param("experts.weight", 48), nbytes=24, packed=True, active=12, local=24)
+    weights = (replace(param("router", 16), local=8), experts, param("bias", 8), param("again", 8, tied_to="bias"))
+    scales = (Buffer("experts.scales", (8,), "float16", 8, 16),)
+    modules = (Module("", "Net"), Module("experts", "Experts"))
+    report = Report.of(Inventory("net", "test", modules, weights, overhead=scales))
+    said = report.to_dict()
+    assert said["total"] == 16 + 48 + 8
+    assert said["bytes"] == 64 + 24 + 32
+    assert said["packed"] == 48
+    assert said["overhead"] == {"total": 8, "bytes": 16}
+    assert said["active"] == 16 + 12 + 8
+    assert said["local"] == {"total": 8 + 24 + 8, "bytes": 32 + 12 + 32}
+    assert said["params"][1] | {"packed": True, "active": 12, "local": 24} == said["params"][1]
+    assert report["experts"].overhead == scales
 
 
 def test_a_layer_is_found_by_its_name_and_a_wrong_one_gets_the_closest() -> None:

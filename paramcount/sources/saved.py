@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -151,7 +152,8 @@ def _inventory(saved: Mapping[str, Any], word: str) -> Inventory:
     _demand_unique(module.name for module in inventory.modules)
     _demand_unique(param.name for param in inventory.params)
     _demand_ties(inventory.params)
-    return _with_buffers(inventory, _Fields(saved.get("buffers"), ".buffers"))
+    overhead = _sum("overhead", saved, inventory) if "overhead" in saved else ()
+    return replace(inventory, buffers=_sum("buffers", saved, inventory), overhead=overhead)
 
 
 def _param(saved: _Fields) -> Param:
@@ -163,18 +165,21 @@ def _param(saved: _Fields) -> Param:
         saved.count_or_none("bytes"),
         saved.flag_or_none("trainable"),
         saved.text_or_none("tied_to"),
+        packed="packed" in saved and saved.flag_or_none("packed") is True,
+        active=saved.count_or_none("active") if "active" in saved else None,
+        local=saved.count_or_none("local") if "local" in saved else None,
     )
 
 
-def _with_buffers(inventory: Inventory, sums: _Fields) -> Inventory:
-    """Return the inventory with one buffer that stands for all, under a name that nothing else has."""
+def _sum(key: str, saved: Mapping[str, Any], inventory: Inventory) -> tuple[Buffer, ...]:
+    """Return one tensor that stands for all that a sum is of, under a name that nothing else has."""
+    sums = _Fields(saved.get(key), f".{key}")
     numel, nbytes = sums.count("total"), sums.count("bytes")
     taken = {module.name for module in inventory.modules} | {param.name for param in inventory.params}
-    name = "buffers"
+    name = key
     while name in taken:
         name += "_"
-    buffers = (Buffer(name, (numel,), "unknown", numel, nbytes),) if numel or nbytes else ()
-    return Inventory(inventory.target, inventory.source, inventory.modules, inventory.params, buffers, inventory.notes)
+    return (Buffer(name, (numel,), "unknown", numel, nbytes),) if numel or nbytes else ()
 
 
 class _Fields:
@@ -185,6 +190,9 @@ class _Fields:
             raise _Misfit(f"{where} is {as_written(value)}, not a mapping")
         self._values = value
         self._where = where
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
 
     def _get(self, key: str, *types: type) -> Any:
         if key not in self._values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from paramcount.grid import Grid
@@ -118,6 +118,14 @@ def checkpoint_report() -> Report:
     return report({"a": "", "b": ""}, weights, target="model.safetensors", root="")
 
 
+def sharded_report() -> Report:
+    """A mixture of experts, its experts packed and all of it on two ranks."""
+    experts = replace(param("experts.weight", 8, 6, dtype="int8"), packed=True, active=12, local=24)
+    weights = [replace(param("router.weight", 8, 2), local=8), experts, param("router.bias", 8)]
+    modules = {"router": "Linear", "experts": "Experts"}
+    return report(modules, weights, overhead=[buffer("experts.scales", 8)], target="moe.py:MoE")
+
+
 def _reports() -> dict[str, tuple[Report, ...]]:
     return {
         "none": (),
@@ -127,6 +135,7 @@ def _reports() -> dict[str, tuple[Report, ...]]:
         "hostile": (hostile_report(),),
         "uninitialized": (lazy_report(),),
         "nothing but uninitialized": (report({"a": "Lazy"}, [lazy("a.w")], target="lazy.py"),),
+        "packed, routed and sharded": (sharded_report(),),
         "unknown": (checkpoint_report(),),
         "several": (plain_report("one"), plain_report("two"), lazy_report(), hostile_report()),
         "the same twice": (plain_report(), plain_report()),

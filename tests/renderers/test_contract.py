@@ -122,10 +122,19 @@ def test_json_is_the_result_as_a_dict(results: Results) -> None:
 # Fixed: scripts depend on it.
 HEADER = ["target", "layer", "depth", "kind", "type", "tied_to"]
 HEADER += ["total", "trainable", "frozen", "unknown", "uninitialized", "bytes", "buffers"]
+HEADER += ["packed", "overhead", "active", "local"]
 
 
 def buffers_below(layer: Layer) -> int:
     return sum(buffer.numel or 0 for below in layer.walk() for buffer in below.buffers if buffer.tied_to is None)
+
+
+def extras_below(layer: Layer) -> list[int]:
+    own = [param for below in layer.walk() for param in below.params if param.tied_to is None]
+    overhead = sum(tensor.numel or 0 for below in layer.walk() for tensor in below.overhead)
+    active = sum(param.numel if param.active is None else param.active for param in own if param.numel is not None)
+    local = sum(param.numel if param.local is None else param.local for param in own if param.numel is not None)
+    return [sum(param.numel or 0 for param in own if param.packed), overhead, active, local]
 
 
 def expected_rows(report: Report) -> Iterator[list[object]]:
@@ -133,7 +142,7 @@ def expected_rows(report: Report) -> Iterator[list[object]]:
     for layer in report.root.walk():
         counts = (layer.total, layer.trainable, layer.frozen, layer.unknown, layer.uninitialized, layer.nbytes)
         place = [report.target, layer.name, layer.depth, "layer", layer.type, layer.same_as or ""]
-        yield [*place, *counts, buffers_below(layer)]
+        yield [*place, *counts, buffers_below(layer), *extras_below(layer)]
 
 
 def read_back(text: str, delimiter: str) -> list[list[str]]:
