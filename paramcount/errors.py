@@ -70,6 +70,17 @@ class UnmatchedPattern(UsageError):
     code = "unmatched-pattern"
 
 
+class MissingLibrary(ParamcountError):
+    """What reads this kind of target is not installed."""
+
+    code = "missing-library"
+
+    @classmethod
+    def of(cls, word: str, extra: str) -> MissingLibrary:
+        """Return the error for a target that needs the library which an ``extra`` of ours is named after."""
+        return cls(f"{word} needs the {extra} library, which is not there", hint=f"pip install 'paramcount[{extra}]'")
+
+
 class BuildError(ParamcountError):
     """The target is known, but no model came of it."""
 

@@ -112,6 +112,11 @@ def test_a_users_file_loads_no_torchvision(tmp_path: Path) -> None:
     assert "torchvision" not in loaded
 
 
+def test_a_misspelt_word_is_told_so_without_importing_what_it_may_have_meant() -> None:
+    loaded = modules_after("from paramcount.cli import main\nassert main(['resnet5O']) == 2")
+    assert not loaded & {"torch.nn", "torchvision.models", "timm.models", "transformers.models"}
+
+
 def test_a_checkpoint_is_counted_without_torch(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file

@@ -59,11 +59,14 @@ _UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword ar
 
 
 def _signature_hint(error: TypeError) -> str | None:
-    """Return the signature of what was called with a keyword that it does not take, looked up where it was called."""
+    """Return the signature of what was called with a keyword that it does not take, as found on the way there."""
     match = _UNEXPECTED.search(str(error))
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    function = frames[-1].f_globals.get(match[1]) if match and frames else None
-    if match is None or not callable(function):
+    if match is None:
+        return None
+    # Last first: where it was called by its name, or, where a library's factory calls what it is given, who gave it.
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
+    function = next((frame.f_globals[match[1]] for frame in frames if match[1] in frame.f_globals), None)
+    if not callable(function):
         return None
     try:
         return argument_hint(match[2], match[1], inspect.signature(function))

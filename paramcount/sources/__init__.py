@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from paramcount.errors import UnknownTarget, closest, did_you_mean
+from paramcount.errors import BuildError, MissingLibrary, UnknownTarget, closest, did_you_mean
 from paramcount.inventory import Inventory
 
 if TYPE_CHECKING:
@@ -74,8 +75,30 @@ def unknown(word: str, candidates: Iterable[str], *, name: str | None = None) ->
     """Return the error for a word that is no target, with the closest to its ``name`` and an example of each form."""
     forms = "\n".join(f"  {source.EXAMPLE}\n      {source.MEANING}" for source in sources().values())
     message = f"unknown target {word!r}" if word else "an empty word is no target"
+    candidates = list(candidates)
+    unprefixed = [candidate for candidate in candidates if candidate.partition(":")[2] == word]
     hint = (
-        did_you_mean(closest(word if name is None else name, candidates))
+        did_you_mean(unprefixed or closest(word if name is None else name, candidates))
         or "paramcount --help and the README list what a target can be"
     )
     return UnknownTarget(message, hint=hint, details=f"A target is one of\n{forms}")
+
+
+@contextmanager
+def library_of(extra: str, word: str) -> Iterator[None]:
+    """Import the library that is named like its ``extra``, for the target ``word``, inside this context.
+
+    Raises:
+        MissingLibrary: it is not installed.
+        BuildError: it is, and importing it fails.
+
+    """
+    from paramcount.modules import failures_of
+
+    try:
+        with failures_of(extra):
+            yield
+    except BuildError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == extra:
+            raise MissingLibrary.of(word, extra) from error.__cause__
+        raise

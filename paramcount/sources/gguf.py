@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from paramcount.errors import ParamcountError, UnknownTarget, UsageError
+from paramcount.errors import MissingLibrary, UnknownTarget, UsageError
 from paramcount.files.gguf import Header, header
 from paramcount.files.ranges import UnreadableFile, opened
 from paramcount.files.safetensors import quoted
@@ -24,12 +24,6 @@ _FILE = ".gguf"
 # How llama.cpp names the parts: https://github.com/ggml-org/llama.cpp/tree/master/tools/gguf-split
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<of>[0-9]{5})\.gguf", re.DOTALL)
 _NUMBER, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
-
-
-class MissingLibrary(ParamcountError):
-    """What reads this kind of target is not installed."""
-
-    code = "missing-library"
 
 
 def claims(word: str) -> bool:
@@ -83,9 +77,7 @@ def _header(path: str) -> Header:
         try:
             return header(file)
         except ImportError as error:
-            raise MissingLibrary(
-                f"reading {path} needs the gguf library, which is not there", hint="pip install 'paramcount[gguf]'"
-            ) from error
+            raise MissingLibrary.of(path, "gguf") from error
 
 
 def _demand_part(found: Header, path: str, number: int, of: int) -> None:

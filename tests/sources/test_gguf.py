@@ -12,11 +12,11 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFEndian, GGUFReader,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from paramcount.errors import UnknownTarget, UsageError
+from paramcount.errors import MissingLibrary, UnknownTarget, UsageError
 from paramcount.files.ranges import UnreadableFile
 from paramcount.report import Report
 from paramcount.sources import Target
-from paramcount.sources.gguf import MissingLibrary, claims, names, read
+from paramcount.sources.gguf import claims, names, read
 
 PARTS = [f"m-{number:05}-of-00003.gguf" for number in (1, 2, 3)]
 
@@ -287,7 +287,7 @@ def test_a_missing_library_is_named_with_the_command_that_adds_it(file: Path, mo
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(MissingLibrary) as caught:
         counted(file)
-    assert caught.value.message == f"reading {file} needs the gguf library, which is not there"
+    assert caught.value.message == f"{file} needs the gguf library, which is not there"
     assert caught.value.hint == "pip install 'paramcount[gguf]'"
     assert caught.value.exit_code == 3
 
