@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from paramcount.urls import without_secrets
+
 EXIT_OK = 0
 EXIT_DIFFERS = 1
 EXIT_USAGE = 2
@@ -35,16 +37,17 @@ class ParamcountError(Exception):
     exit_code = EXIT_UNREADABLE
 
     def __init__(self, message: str, *, hint: str | None = None, details: str = "") -> None:
-        """Keep the parts apart, so that each output can show them in its own way."""
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.details = details
+        """Keep the parts apart, so that each output can show them in its own way, and no URL's secrets in any."""
+        self.message = without_secrets(message)
+        super().__init__(self.message)
+        self.hint = None if hint is None else without_secrets(hint)
+        self.details = without_secrets(details)
         self.traceback = ""
 
     def keep_traceback(self) -> None:
         """Put the whole traceback of the cause where it survives pickling."""
-        self.traceback = "".join(traceback.format_exception(self.__cause__)) if self.__cause__ else self.traceback
+        if self.__cause__:
+            self.traceback = without_secrets("".join(traceback.format_exception(self.__cause__)))
 
     def __str__(self) -> str:
         """Return the message, and the hint after it."""
@@ -68,6 +71,12 @@ class UnmatchedPattern(UsageError):
     """A pattern matches no module and no parameter."""
 
     code = "unmatched-pattern"
+
+
+class UnreadableFile(ParamcountError):
+    """A file is there, and is not what its name says, or cannot be read."""
+
+    code = "unreadable-file"
 
 
 class MissingLibrary(ParamcountError):

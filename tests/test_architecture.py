@@ -24,6 +24,7 @@ LAYERS = (
     ("paramcount.report", "paramcount.grid"),
     ("paramcount.inventory",),
     ("paramcount.units", "paramcount.errors", "paramcount.yamls", "paramcount.jsons", "paramcount.pause"),
+    ("paramcount.urls",),
 )
 HEAVY = {"torch", "torchvision", "rich", "typer", "yaml", "pydantic"}
 PURE = (

@@ -12,7 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from paramcount.files.ranges import Ranges, UnreadableFile
+from paramcount.errors import UnreadableFile
+from paramcount.files.ranges import Ranges
 from paramcount.files.safetensors import quoted
 from paramcount.files.state_dict import Stored
 

@@ -8,13 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from paramcount.errors import ParamcountError, UnknownTarget, closest, did_you_mean
-
-
-class UnreadableFile(ParamcountError):
-    """A file is there, and is not what its name says, or cannot be read."""
-
-    code = "unreadable-file"
+from paramcount.errors import UnknownTarget, UnreadableFile, closest, did_you_mean
 
 
 class Ranges(Protocol):

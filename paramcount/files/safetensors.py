@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
-from paramcount.files.ranges import Ranges, UnreadableFile
+from paramcount.errors import UnreadableFile
+from paramcount.files.ranges import Ranges
 from paramcount.files.state_dict import Stored
 from paramcount.jsons import MalformedJson, load
 

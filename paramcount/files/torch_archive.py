@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from paramcount.errors import UnreadableFile
 from paramcount.files import torch_zip
 from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, load
-from paramcount.files.ranges import Ranges, UnreadableFile
+from paramcount.files.ranges import Ranges
 from paramcount.files.torch_tensors import Storage, storage
 from paramcount.files.torch_zip import Entry, MalformedZip
 

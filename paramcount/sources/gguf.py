@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from paramcount.errors import MissingLibrary, UnknownTarget, UsageError
+from paramcount.errors import MissingLibrary, UnknownTarget, UnreadableFile, UsageError
 from paramcount.files.gguf import Header, header
-from paramcount.files.ranges import UnreadableFile, opened
+from paramcount.files.ranges import opened
 from paramcount.files.safetensors import quoted
 from paramcount.files.state_dict import Stored, inventory
 from paramcount.inventory import Inventory, Note

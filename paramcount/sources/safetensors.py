@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from paramcount.errors import UnknownTarget, UsageError
-from paramcount.files.ranges import UnreadableFile, opened
+from paramcount.errors import UnknownTarget, UnreadableFile, UsageError
+from paramcount.files.ranges import opened
 from paramcount.files.safetensors import in_order, quoted, tensors
 from paramcount.files.state_dict import Stored, inventory
 from paramcount.inventory import Inventory, Note

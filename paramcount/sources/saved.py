@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from paramcount.errors import ParamcountError, UnknownTarget, UsageError, closest, did_you_mean
+from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest, did_you_mean
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.jsons import MalformedJson, load
 from paramcount.report import Report
@@ -24,12 +24,6 @@ _FORM = re.compile(r"(?P<file>.+?\.json)(?::(?P<name>.+))?", re.DOTALL)
 _OF_ANOTHER_KIND = ".safetensors.index.json"
 _MAJOR = "1"  # of the format
 _NAMES_LISTED = 5
-
-
-class UnreadableReport(ParamcountError):
-    """A file is there, and holds no report that could be believed."""
-
-    code = "unreadable-file"
 
 
 def claims(word: str) -> bool:
@@ -51,7 +45,7 @@ def read(target: Target, name: str) -> Inventory:
     Raises:
         UnknownTarget: there is no such file, or no such report in it.
         UsageError: the file holds several reports and none is named, or arguments are given.
-        UnreadableReport: the file cannot be read, is none that paramcount saved, or contradicts itself.
+        UnreadableFile: the file cannot be read, is none that paramcount saved, or contradicts itself.
 
     """
     match = _FORM.fullmatch(name)
@@ -99,8 +93,8 @@ def _bytes(file: str) -> bytes:
         raise _unreadable(file, getattr(error, "strerror", None) or str(error)) from error
 
 
-def _unreadable(place: str, problem: str) -> UnreadableReport:
-    return UnreadableReport(f"{place}: {problem}", hint="save one with paramcount count TARGET -f json -o FILE")
+def _unreadable(place: str, problem: str) -> UnreadableFile:
+    return UnreadableFile(f"{place}: {problem}", hint="save one with paramcount count TARGET -f json -o FILE")
 
 
 def _picked(reports: list[Any], name: str | None, file: str) -> tuple[str, dict[str, Any]]:

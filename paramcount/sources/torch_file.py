@@ -7,10 +7,10 @@ from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from paramcount.errors import UnknownTarget, UsageError, closest, did_you_mean
+from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest, did_you_mean
 from paramcount.files import state_dict, torch_archive, torch_modules
 from paramcount.files.pickles import MalformedPickle, Record
-from paramcount.files.ranges import UnreadableFile, opened
+from paramcount.files.ranges import opened
 from paramcount.files.state_dict import Stored
 from paramcount.files.torch_archive import Archive
 from paramcount.files.torch_modules import Modules

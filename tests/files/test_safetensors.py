@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 
-from paramcount.files.ranges import UnreadableFile, opened
+from paramcount.errors import UnreadableFile
+from paramcount.files.ranges import opened
 from paramcount.files.safetensors import tensors
 from paramcount.files.state_dict import Stored
 

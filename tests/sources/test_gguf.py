@@ -12,8 +12,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFEndian, GGUFReader,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from paramcount.errors import MissingLibrary, UnknownTarget, UsageError
-from paramcount.files.ranges import UnreadableFile
+from paramcount.errors import MissingLibrary, UnknownTarget, UnreadableFile, UsageError
 from paramcount.report import Report
 from paramcount.sources import Target
 from paramcount.sources.gguf import claims, names, read

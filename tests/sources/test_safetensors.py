@@ -13,8 +13,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from paramcount.errors import UnknownTarget, UsageError
-from paramcount.files.ranges import UnreadableFile
+from paramcount.errors import UnknownTarget, UnreadableFile, UsageError
 from paramcount.report import Report
 from paramcount.sources import Target, resolve
 from paramcount.sources.safetensors import claims, names, read

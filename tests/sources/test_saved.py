@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 
 import paramcount
-from paramcount.errors import ParamcountError, UnknownTarget, UsageError
+from paramcount.errors import ParamcountError, UnknownTarget, UnreadableFile, UsageError
 from paramcount.report import Report
 from paramcount.rules import Rules, apply
 from paramcount.sources import Target, resolve
-from paramcount.sources.saved import UnreadableReport, claims, names, read
+from paramcount.sources.saved import claims, names, read
 from tests.conftest import MODELS, Run
 from tests.inventories import buffer, lazy, param, report
 from tests.strategies import reports
@@ -178,7 +178,7 @@ def test_a_name_that_no_report_has_is_an_unknown_target(save: Save) -> None:
 
 def test_a_model_that_could_not_be_counted_has_no_counts(save: Save) -> None:
     file = save(several())
-    with pytest.raises(UnreadableReport, match=r"reports\[3\] has no counts: its model could not be counted"):
+    with pytest.raises(UnreadableFile, match=r"reports\[3\] has no counts: its model could not be counted"):
         read(Target("x"), f"{file}:broken")
 
 
@@ -213,7 +213,7 @@ def test_a_json_file_is_a_target_of_the_python_api(save: Save) -> None:
 
 
 def error(file: Path) -> str:
-    with pytest.raises(UnreadableReport) as caught:
+    with pytest.raises(UnreadableFile) as caught:
         loaded(file)
     assert (caught.value.exit_code, caught.value.code) == (3, "unreadable-file")
     assert caught.value.hint == "save one with paramcount count TARGET -f json -o FILE"

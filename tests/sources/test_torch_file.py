@@ -22,8 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from paramcount.errors import ParamcountError, UnknownTarget, UsageError
-from paramcount.files.ranges import UnreadableFile
+from paramcount.errors import ParamcountError, UnknownTarget, UnreadableFile, UsageError
 from paramcount.inventory import Buffer, Inventory, Param
 from paramcount.modules.read import read as read_live
 from paramcount.report import Report

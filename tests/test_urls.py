@@ -1,0 +1,97 @@
+"""Addresses: what is a URL, what are its parts, and that no secret of one is ever shown."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paramcount.errors import Bug, ParamcountError
+from paramcount.urls import Address, is_url, is_web, last, scheme, shown, split, with_part, without_secrets
+
+
+@pytest.mark.parametrize("word", ["https://h/x", "S3://b/k", "simplecache::s3://b/k", "memory://x", "git+ssh://h/x"])
+def test_a_url_has_a_scheme_of_its_own(word: str) -> None:
+    assert is_url(word)
+
+
+@pytest.mark.parametrize("word", ["", "model.pt", "C:/x", "c://x", "a/b://c", "report.json:https://h/x", "://x"])
+def test_a_path_is_no_url(word: str) -> None:
+    assert not is_url(word)
+    assert scheme(word) == ""
+    assert split(word) == Address("", word, "")
+    assert shown(word) == word
+
+
+def test_the_web_is_http_itself_and_nothing_chained_to_it() -> None:
+    assert is_web("http://h/x")
+    assert is_web("HTTPS://h/x")
+    assert not is_web("simplecache::https://h/x")
+    assert not is_web("s3://b/x")
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("https://h.pt:8080/a/x.ckpt:sd?t=1", ("https://h.pt:8080/", "a/x.ckpt:sd", "?t=1")),
+        ("https://h/x#y", ("https://h/", "x", "#y")),
+        ("https://h", ("https://h", "", "")),
+        ("https://h?x", ("https://h", "", "?x")),
+        ("s3://bucket/a#b?versionId=1", ("s3://bucket/", "a#b", "?versionId=1")),
+        ("hf://org/repo@rev/x.pt", ("hf://org/", "repo@rev/x.pt", "")),
+        ("memory://x.pt", ("memory://", "x.pt", "")),
+    ],
+)
+def test_a_url_is_taken_apart(word: str, parts: tuple[str, str, str]) -> None:
+    assert split(word) == parts
+
+
+@given(st.text(alphabet="a:/?#@.\n", max_size=20))
+def test_the_parts_together_are_the_word(rest: str) -> None:
+    for word in (rest, f"https://{rest}", f"s3://{rest}"):
+        assert "".join(split(word)) == word
+
+
+@pytest.mark.parametrize(
+    ("word", "harmless"),
+    [
+        ("https://user:pass@host/a/x.pt?X-Amz-Signature=s&token=t", "https://host/a/x.pt"),
+        ("https://token@host:80/x.pt:part#secret", "https://host:80/x.pt:part"),
+        ("https://user:pa/ss@host/x.pt", "https://host/x.pt"),
+        ("https://user:pa?ss@host/x.pt", "https://host/x.pt"),
+        ("https://user:p@ss@host/x.pt", "https://host/x.pt"),
+        ("simplecache::https://user:pass@host/x?t", "simplecache::https://host/x"),
+        ("https://[::1]:80/x@2?t", "https://[::1]:80/x@2"),
+        ("https://host/pkg@1.2/x.pt", "https://host/pkg@1.2/x.pt"),
+        ("hf://gpt2@main/x.pt", "hf://gpt2@main/x.pt"),
+        ("abfs://container@account/x.pt?sig=s", "abfs://container@account/x.pt"),
+    ],
+)
+def test_no_user_and_no_query_is_shown(word: str, harmless: str) -> None:
+    assert shown(word) == harmless
+    assert shown(harmless) == harmless
+
+
+def test_a_part_goes_before_the_query() -> None:
+    assert with_part("https://h/x.pt?t=1", "ema.model") == "https://h/x.pt:ema.model?t=1"
+    assert with_part("x.pt", "ema") == "x.pt:ema"
+
+
+def test_the_last_name_of_a_path() -> None:
+    assert last("https://h/a/b.pt?x=/y") == "b.pt"
+    assert last("a/b.pt") == "b.pt"
+
+
+def test_no_error_and_no_traceback_holds_a_secret() -> None:
+    raw = "https://user:hush@host/x.pt?sig=hush"
+    assert without_secrets(f"no {raw}, '{raw}'.") == "no https://host/x.pt 'https://host/x.pt'."
+    try:
+        raise ValueError(f"cannot open {raw}")
+    except ValueError as error:
+        cause = error
+    bug = Bug.of(cause)
+    bug.keep_traceback()
+    told = ParamcountError(f"a {raw}", hint=f"b {raw}", details=f"c {raw}")
+    for text in (str(bug), bug.traceback, str(told), told.message, *told.args, told.hint or "", told.details):
+        assert "https://host/x.pt" in text
+        assert "hush" not in text
