@@ -31,6 +31,7 @@ def count(
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     only: Only | None = None,
+    active: str | Iterable[str] = (),
     device: Device = "auto",
 ) -> Report:
     """Count the parameters of a model.
@@ -45,15 +46,18 @@ def count(
         include: patterns of what to count; all by default.
         exclude: patterns of what not to count; wins over ``include``.
         only: count only what is ``"trainable"``, or only what is ``"frozen"``.
+        active: how many experts of a mixture each token passes through, such as ``"*.experts=2/8"``.
         device: where to build: ``"meta"`` never in real memory, ``"cpu"`` always, ``"auto"`` only as the last resort.
 
     Raises:
         ParamcountError: the target is unknown, no model came of it, or a pattern matches nothing.
 
     """
+    from paramcount.routing import Routing
     from paramcount.rules import Rules, apply
 
-    rules = Rules(_patterns(freeze), _patterns(unfreeze), _patterns(include), _patterns(exclude), only)
+    routings = tuple(map(Routing.parse, _patterns(active)))
+    rules = Rules(_patterns(freeze), _patterns(unfreeze), _patterns(include), _patterns(exclude), only, routings)
     if isinstance(target, str):
         from paramcount.sources import Target, resolve
 
@@ -71,7 +75,7 @@ def check(report: Report | nn.Module | str, **limits: object) -> Report:
 
     Args:
         report: what ``count`` returned; or a model, or a word, which is counted first.
-        limits: total, trainable, frozen, bytes or buffers, as ``models.yaml`` states them: a bare value is an
+        limits: total, trainable, frozen, active, bytes or buffers, as ``models.yaml`` states them: a bare value is an
             inclusive maximum.
 
     Returns:

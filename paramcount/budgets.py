@@ -23,10 +23,10 @@ from paramcount.errors import (
     did_you_mean,
     gravest,
 )
-from paramcount.report import Layer, Report, Tally, tally_buffers
+from paramcount.report import Layer, Report, Tally, extras, tally_buffers
 from paramcount.units import exact, parse_count, parse_size, plural, short, size
 
-Rule = Literal["total", "trainable", "frozen", "bytes", "buffers"]
+Rule = Literal["total", "trainable", "frozen", "active", "bytes", "buffers"]
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)  # bytes are bytes, all others elements
 _IS: Mapping[Rule, str] = {rule: "are" if rule.endswith("s") else "is" for rule in RULES}
 BOUNDS: Final = ("max", "min", "exactly")
@@ -396,6 +396,9 @@ def _measured(rule: Rule, scope: Sequence[Layer]) -> tuple[int, bool]:
     tally = reduce(add, (layer.tally for layer in scope), Tally())
     if rule == "total":
         return tally.total, not tally.uninitialized
+    if rule == "active":
+        params = (param for top in scope for layer in top.walk() for param in layer.params)
+        return tally.total - extras(params).inactive, not tally.uninitialized
     if rule == "bytes":
         return tally.nbytes, not tally.uninitialized
     return (tally.trainable if rule == "trainable" else tally.frozen), not (tally.uninitialized or tally.unknown)

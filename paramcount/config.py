@@ -41,6 +41,7 @@ from paramcount.budgets import (
     contradictions,
 )
 from paramcount.errors import UsageError, closest, did_you_mean
+from paramcount.routing import Routing, WrongRouting
 from paramcount.units import COUNT_PATTERN, SIZE_PATTERN, as_written, parse_count, parse_size, plural, short, size
 from paramcount.yamls import DEEPEST, CoreLoader
 
@@ -98,6 +99,7 @@ class ModelSpec:
     weights: str | None = None
     freeze: tuple[str, ...] = ()
     unfreeze: tuple[str, ...] = ()
+    active: tuple[str, ...] = ()
     device: Device = "auto"
     places: Mapping[str, Location] = field(default_factory=dict, repr=False)  # of its keys: "target", "freeze", …
 
@@ -207,6 +209,13 @@ def _text(written: object) -> str:
     return written
 
 
+def _routing(written: object) -> str:
+    try:
+        return str(Routing.parse(_text(written)))
+    except WrongRouting as error:
+        raise ValueError(str(error).replace("\n", "; ")) from None
+
+
 def _percent(written: object) -> Fraction:
     text = str(written) if type(written) is int else written
     if not isinstance(text, str) or len(text) > 20 or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):  # noqa: PLR2004  # longer is a slip
@@ -240,6 +249,9 @@ _CountOrSize = Annotated[
     WithJsonSchema({"anyOf": [*_COUNT_SCHEMA["anyOf"], *_SIZE_SCHEMA["anyOf"][1:]], "examples": ["23M", "95MB"]}),
 ]
 _Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
+_Routing = Annotated[
+    str, PlainValidator(_routing), WithJsonSchema({"type": "string", "pattern": r"^.+=[0-9]+/[0-9]+$"})
+]
 _Percent = Annotated[Fraction, PlainValidator(_percent), WithJsonSchema({"type": "number", "minimum": 0})]
 _Day = Annotated[date, PlainValidator(_day), WithJsonSchema(_DAY_SCHEMA)]
 _Version = Annotated[int, PlainValidator(_version), WithJsonSchema({"const": VERSION})]
@@ -296,6 +308,7 @@ class _Limits(_Strict):
     total: _CountBounds | None = Field(default=None, description="Elements of all parameters, each tensor once.")
     trainable: _CountBounds | None = Field(default=None, description="Elements that require a gradient.")
     frozen: _CountBounds | None = Field(default=None, description="Elements that do not require a gradient.")
+    active: _CountBounds | None = Field(default=None, description="Elements that one token passes through.")
     bytes: _SizeBounds | None = Field(default=None, description="What the parameters take in storage: 90MB, 1.5GiB.")
     buffers: _CountBounds | None = Field(default=None, description="Elements of all buffers, each once.")
 
@@ -364,6 +377,9 @@ class _Defaults(_Strict):
     )
     freeze: list[_Text] | None = Field(default=None, description="Patterns of the parameters that count as frozen.")
     unfreeze: list[_Text] | None = Field(default=None, description="Patterns of those that train; wins over freeze.")
+    active: list[_Routing] | None = Field(
+        default=None, description="How many experts of a mixture a token passes through, such as '*.experts=2/8'."
+    )
     device: Literal["auto", "meta", "cpu"] | None = Field(
         default=None,
         description="Build without memory (meta), in real memory (cpu), or that only as a last resort (auto).",
@@ -447,6 +463,7 @@ def _spec(name: str, written: _File, document: _Document) -> ModelSpec:
         _merged(written, name, "weights"),
         tuple(_merged(written, name, "freeze") or ()),
         tuple(_merged(written, name, "unfreeze") or ()),
+        tuple(_merged(written, name, "active") or ()),
         _merged(written, name, "device") or "auto",
         places,
     )

@@ -26,7 +26,17 @@ _REMARKS_OF_A_KIND = 3
 _TIES_BY_NAME = 2
 # Notes that state a fact; all others are faults to look into.
 _FACTS = frozenset(
-    {"filtered", "weights-skipped", "pruned", "buffers-by-name", "left-out", "index-total", "index-unlisted", "packed"}
+    {
+        "filtered",
+        "weights-skipped",
+        "pruned",
+        "buffers-by-name",
+        "left-out",
+        "index-total",
+        "index-unlisted",
+        "packed",
+        "active",
+    }
 )
 
 

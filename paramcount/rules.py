@@ -1,16 +1,15 @@
-"""What of a model counts, and as what: freeze, unfreeze, include, exclude and only, by name."""
+"""What of a model counts, and as what: active, freeze, unfreeze, include, exclude and only, by name."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import translate
 from typing import Literal
 
-from paramcount.errors import UnmatchedPattern, closest, did_you_mean
 from paramcount.inventory import Inventory, Module, Note, Param, retie
+from paramcount.patterns import Matcher, demand_matches
 from paramcount.report import tally
+from paramcount.routing import Routing, route
 from paramcount.units import exact
 
 _MAY_REQUIRE_GRAD = ("float", "bfloat", "complex")  # PyTorch refuses requires_grad for every other dtype
@@ -27,6 +26,7 @@ class Rules:
     include: tuple[str, ...] = ()  # empty: everything
     exclude: tuple[str, ...] = ()  # wins over include
     only: Only | None = None
+    active: tuple[Routing, ...] = ()  # the last that covers a parameter holds
 
 
 def apply(rules: Rules, inventory: Inventory) -> Inventory:
@@ -37,54 +37,13 @@ def apply(rules: Rules, inventory: Inventory) -> Inventory:
 
     Raises:
         UnmatchedPattern: a pattern matches no module, no parameter and, where it includes or excludes, no buffer.
+        WrongRouting: the model has another number of experts.
 
     """
+    inventory = route(inventory, rules.active)
     inventory = _with_requires_grad(inventory, rules)
     inventory = _restricted(inventory, rules.include, rules.exclude)
     return _only(inventory, rules.only)
-
-
-class Matcher:
-    """The names that a set of patterns covers, by themselves or by a module above them."""
-
-    def __init__(self, patterns: Sequence[str]) -> None:
-        """Compile the patterns; no patterns cover nothing."""
-        self._pattern = re.compile("|".join(translate(pattern) for pattern in patterns)) if patterns else None
-        self._known: dict[str, bool] = {"": False}
-
-    def covers(self, name: str) -> bool:
-        """Whether a pattern matches ``name`` or a module that it is beneath."""
-        if self._pattern is None:
-            return False
-        above = []  # names between `name` and the nearest one whose answer is known
-        while name not in self._known:
-            above.append(name)
-            name = name.rpartition(".")[0]
-        covered = self._known[name]
-        for below in reversed(above):
-            covered = covered or self._pattern.match(below) is not None
-            self._known[below] = covered
-        return covered
-
-
-# A folded row's name, taken for a pattern: to fnmatch [0-95] is one character, of 0 to 9 or 5.
-_RANGE = re.compile(r"\[(?:\d-\d\d+|\d\d+-\d+)\]")
-
-
-def demand_matches(patterns: Iterable[str], names: Iterable[str], *, option: str, target: str) -> None:
-    """Raise UnmatchedPattern for all patterns that cover none of ``names``, or not those that they seem to."""
-    names = list(names)
-    tops = list(dict.fromkeys(name.partition(".")[0] for name in names))
-    problems, hints = [], []
-    for pattern in patterns:
-        if _RANGE.search(pattern):
-            problems.append(f"{option} {pattern!r}: [ ] holds the choices for one character, not a range of numbers")
-            hints.append("write * for all of them, or name them one by one")
-        elif not any(map(Matcher([pattern]).covers, names)):
-            problems.append(f"{option} {pattern!r} matches nothing in {target}")
-            hints.append(did_you_mean(closest(pattern, names)) or f"there is {', '.join(tops[:5])}")
-    if problems:
-        raise UnmatchedPattern("; ".join(problems), hint="; ".join(dict.fromkeys(hints)))
 
 
 def _with_requires_grad(inventory: Inventory, rules: Rules) -> Inventory:

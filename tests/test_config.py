@@ -52,9 +52,22 @@ models:
 """
 
 
-MODEL_KEYS = ["args", "weights", "freeze", "unfreeze", "device", "budget", "layers", "allow", "growth", "target"]
+MODEL_KEYS = [
+    "args",
+    "weights",
+    "freeze",
+    "unfreeze",
+    "active",
+    "device",
+    "budget",
+    "layers",
+    "allow",
+    "growth",
+    "target",
+]
 NO_COUNT = "is no count: write a whole number such as 22500000, or one with K, M, B or T such as 22.5M"
 NO_SIZE = "is no size: write bytes such as 90000000, or a number with KB, MB, GB, TB, KiB, MiB, GiB or TiB such as 90MB"
+NO_ROUTING = "for example: '*.experts=2/8', where each token passes through 2 of 8"
 NO_DATE = "is no date: write year, month and day as in 2027-01-31"
 NO_TAG = "has no place here: write the value alone"
 
@@ -169,6 +182,7 @@ defaults:
   weights: DEFAULT
   freeze: ["*"]
   device: meta
+  active: ["*.experts=02/8"]
   budget: {total: {max: 9, min: 1}, bytes: 10KB}
   layers:
     head: {total: 5, each: {total: 4}}
@@ -188,13 +202,13 @@ models:
     )
     own, none, empty = config.models
     assert (own.args, own.weights, own.freeze, own.device) == ({"width": 3, "depth": 2}, None, ("stem",), "meta")
-    assert own.budget.growth == Growth(Fraction(1, 2), 50_000, at(19, 5))
+    assert own.budget.growth == Growth(Fraction(1, 2), 50_000, at(20, 5))
     assert [(limit.rule, limit.max, limit.min, limit.location) for limit in own.budget.limits] == [
-        ("total", 8, 1, at(17, 14)),  # the default's minimum stays
-        ("bytes", 10_000, None, at(7, 37)),
-        ("total", 6, None, at(18, 27)),
-        ("total", 4, None, at(9, 29)),
-        ("total", 7, None, at(18, 46)),
+        ("total", 8, 1, at(18, 14)),  # the default's minimum stays
+        ("bytes", 10_000, None, at(8, 37)),
+        ("total", 6, None, at(19, 27)),
+        ("total", 4, None, at(10, 29)),
+        ("total", 7, None, at(19, 46)),
     ]
     assert (none.args, none.weights, none.freeze) == ({"width": 1, "depth": 2}, "DEFAULT", ("*",))
     assert [(limit.rule, limit.max, limit.min) for limit in none.budget.limits[:2]] == [
@@ -202,6 +216,7 @@ models:
         ("bytes", 10_000, None),
     ]
     assert empty.freeze == ()
+    assert empty.active == ("*.experts=2/8",)
 
 
 def test_limits_directly_under_a_pattern_are_on_the_sum() -> None:
@@ -394,7 +409,7 @@ def test_what_is_no_such_file_at_all_is_refused_with_its_place(text: str, expect
     ("body", "expected"),
     [
         ("budget:", "5:5: budget: there is no value"),
-        ("budget: {}", "5:13: budget: limits nothing: give one of total, trainable, frozen, bytes, buffers"),
+        ("budget: {}", "5:13: budget: limits nothing: give one of total, trainable, frozen, active, bytes, buffers"),
         ("budget: 5M", "5:13: budget: '5M' is no mapping of keys to values"),
         ("budget: {total: }", "5:14: total: there is no value"),
         ("budget: {total: {}}", "5:21: total: limits nothing: give max, min or exactly"),
@@ -414,6 +429,8 @@ def test_what_is_no_such_file_at_all_is_refused_with_its_place(text: str, expect
         ('args: {a: "\\0"}', "5:15: character U+0000 has no place here"),
         ('freeze: ["\\ud800"]', "5:14: character U+D800 has no place here"),
         ("freeze: [5]", "5:14: freeze[0]: 5 is no text: quote what is meant as text"),
+        ("active: [experts]", f"5:14: active[0]: 'experts' is not PATTERN=K/N; {NO_ROUTING}"),
+        ("active: ['e=3/2']", "5:14: active[0]: 'e=3/2': of 2 experts 3 cannot be active"),
         ("freeze: [a, '']", "5:17: freeze[1]: there is no value"),
         ("freeze: [*bn]", "5:14: found undefined alias 'bn': quote a pattern that begins with *"),
         (
@@ -424,13 +441,13 @@ def test_what_is_no_such_file_at_all_is_refused_with_its_place(text: str, expect
         ("device: cuda", "5:13: device: 'cuda' is unknown; there are auto, meta, cpu"),
         (
             "layers: {head: {}}",
-            "5:20: head: limits nothing: give one of total, trainable, frozen, bytes, buffers, sum, each",
+            "5:20: head: limits nothing: give one of total, trainable, frozen, active, bytes, buffers, sum, each",
         ),
         ("layers: {head: 5}", "5:20: head: 5 is no mapping of keys to values"),
         ("layers: {head: {eahc: {total: 5}}}", "5:21: unknown key 'eahc'; did you mean 'each'?"),
         (
             "layers: {head: {each: {each: {total: 5}}}}",
-            "5:28: unknown key 'each'; valid here: total, trainable, frozen, bytes, buffers",
+            "5:28: unknown key 'each'; valid here: total, trainable, frozen, active, bytes, buffers",
         ),
         (
             "layers: {head: {total: 5, sum: {total: 6}}}",
@@ -594,7 +611,7 @@ models:
   exact:
     target: torchvision:resnet50
     weights: DEFAULT
-    budget: {total: {exactly: 1960}, buffers: 0}
+    budget: {total: {exactly: 1960}, active: 1960, buffers: 0}
 """
 TODAY = date(2026, 6, 15)
 TENSORS = {"stem": 1_000, "blocks.0.attn": 300, "blocks.1.attn": 400, "blocks.0.mlp": 200, "head": 60}
@@ -621,7 +638,7 @@ def expected_status(data: dict[str, Any], name: str) -> str:
     """Judge the small model by plain dictionaries, as slowly and plainly as can be."""
     own, defaults = data["models"][name], data.get("defaults", {})
     allowed = {e["rule"]: e for e in own.get("allow", defaults.get("allow", []))}
-    actual = {"total": 1_960, "trainable": 960, "frozen": 1_000, "bytes": 7_840, "buffers": 0}
+    actual = {"total": 1_960, "trainable": 960, "frozen": 1_000, "active": 1_960, "bytes": 7_840, "buffers": 0}
     results = []
 
     def check(limit: Any, count: int, allowance: dict[str, Any] | None = None) -> None:

@@ -15,8 +15,9 @@ from torch import nn
 from paramcount.errors import EXIT_USAGE, UnmatchedPattern
 from paramcount.inventory import Inventory
 from paramcount.modules.read import read
+from paramcount.patterns import Matcher
 from paramcount.report import Report, tally
-from paramcount.rules import Matcher, Rules, apply
+from paramcount.rules import Rules, apply
 from tests.inventories import buffer, inventory, lazy, param
 
 

@@ -23,10 +23,11 @@ from paramcount.errors import (
 from paramcount.grid import Grid
 from paramcount.outline import Depth, Options, Sort, comparison, faults, outline
 from paramcount.report import Report
+from paramcount.routing import Routing
 from paramcount.units import exact
 
 Format = Literal["table", "tree", "markdown", "csv", "tsv", "json"]
-Value = Literal["total", "trainable", "frozen", "unknown", "bytes", "buffers"]
+Value = Literal["total", "trainable", "frozen", "unknown", "bytes", "buffers", "active"]
 _FORMATS_BY_ENDING: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tsv": "tsv", ".json": "json"}
 
 
@@ -102,6 +103,14 @@ def count(
             metavar="PATTERN", help="Count these as trainable; wins over --freeze. Repeatable.", rich_help_panel="Rules"
         ),
     ] = None,
+    active: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN=K/N",
+            help="Of these N experts a token passes through K: '*.experts=2/8'. Repeatable.",
+            rich_help_panel="Rules",
+        ),
+    ] = None,
     only: Annotated[
         Literal["trainable", "frozen"] | None,
         typer.Option(help="Count only what trains, or only what does not.", rich_help_panel="Rules"),
@@ -164,7 +173,10 @@ def count(
         "include": include or (),
         "exclude": exclude or (),
         "only": only,
+        "active": active or (),
     }
+    for text in active or ():
+        Routing.parse(text)  # a slip there is one of the command, not of every target
     if output and any(Path(output).resolve() == Path(word.partition(":")[0]).resolve() for word in targets):
         raise UsageError(f"--output {output} would overwrite a target")
     commands = context.parent.command.commands if context.parent else ()  # type: ignore[attr-defined]  # a group's
@@ -289,4 +301,5 @@ def _number(report: Report, value: Value) -> int:
         "frozen": report.frozen,
         "unknown": report.unknown,
         "bytes": report.nbytes,
+        "active": report.active,
     }[value]

@@ -11,6 +11,7 @@ import typer
 import paramcount
 from paramcount.commands.counting import Job
 from paramcount.errors import UnmatchedPattern
+from paramcount.routing import WrongRouting
 
 if TYPE_CHECKING:
     from paramcount.config import Config, ModelSpec
@@ -30,12 +31,12 @@ Jobs = Annotated[
 
 @contextmanager
 def _placed(spec: ModelSpec) -> Iterator[None]:
-    """Say where in the file a pattern is that matches nothing: the message begins with the key it is under."""
+    """Say where in the file a pattern is that does not fit the model: the message begins with the key it is under."""
     try:
         yield
-    except UnmatchedPattern as error:
+    except (UnmatchedPattern, WrongRouting) as error:
         place = spec.places.get(error.message.partition(" ")[0], spec.location)
-        raise UnmatchedPattern(f"{place}: {error.message}", hint=error.hint) from error
+        raise type(error)(f"{place}: {error.message}", hint=error.hint) from error
 
 
 def job(spec: ModelSpec, config: Config) -> Job:
@@ -49,6 +50,7 @@ def job(spec: ModelSpec, config: Config) -> Job:
                 weights=spec.weights,
                 freeze=spec.freeze,
                 unfreeze=spec.unfreeze,
+                active=spec.active,
                 device=spec.device,
             )
 

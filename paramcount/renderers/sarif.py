@@ -21,6 +21,7 @@ _RULES = {  # a short description, and what to do
     "total": ("The number of parameters has a limit", _LIMIT_HELP),
     "trainable": ("The number of parameters that train has a limit", _LIMIT_HELP),
     "frozen": ("The number of parameters that do not train has a limit", _LIMIT_HELP),
+    "active": ("The number of parameters that a token passes through has a limit", _LIMIT_HELP),
     "bytes": ("The bytes that the parameters take have a limit", _LIMIT_HELP),
     "buffers": ("The number of elements in buffers has a limit", _LIMIT_HELP),
     "growth": ("A model may not grow too much at a time", "If the growth is meant, run paramcount lock."),

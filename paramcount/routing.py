@@ -1,0 +1,125 @@
+"""Mixtures of experts: which part of its parameters a token passes through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import floor
+
+from paramcount.errors import UsageError
+from paramcount.inventory import Inventory, Note, Param
+from paramcount.patterns import Matcher, demand_matches
+from paramcount.report import tally
+from paramcount.units import exact
+
+_FORM = re.compile(r"(?P<pattern>.+)=(?P<active>[0-9]{1,9})/(?P<experts>[0-9]{1,9})", re.DOTALL)
+_EXAMPLE = "for example: '*.experts=2/8', where each token passes through 2 of 8"
+_STACKED = 3  # dimensions of the matrices of all experts in one tensor, the experts first
+
+
+class WrongRouting(UsageError):
+    """What is said of experts cannot be so."""
+
+    code = "wrong-routing"
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Of the experts under a pattern's modules, each token passes through ``active`` of ``experts``."""
+
+    pattern: str
+    active: int
+    experts: int
+
+    @classmethod
+    def parse(cls, text: str) -> Routing:
+        """Read «PATTERN=K/N».
+
+        Raises:
+            WrongRouting: it has another form, or K is more than N.
+
+        """
+        match = _FORM.fullmatch(text)
+        if match is None:
+            raise WrongRouting(f"{text!r} is not PATTERN=K/N", hint=_EXAMPLE)
+        routing = cls(match["pattern"], int(match["active"]), int(match["experts"]))
+        if not 0 < routing.active <= routing.experts:
+            raise WrongRouting(f"{text!r}: of {routing.experts} experts {routing.active} cannot be active")
+        return routing
+
+    def __str__(self) -> str:
+        """Return it as it is written."""
+        return f"{self.pattern}={self.active}/{self.experts}"
+
+
+def route(inventory: Inventory, routings: Iterable[Routing]) -> Inventory:
+    """Say of every parameter how much of it one token passes through: of experts their share, of all others all.
+
+    Of several routings that cover a parameter the last one holds. Experts are equal in size, so K of N are K/N of all
+    their elements; router, shared experts and embeddings are active in full, as in the figures that are published for
+    such models (https://arxiv.org/abs/2401.04088, https://arxiv.org/abs/2505.09388).
+
+    Raises:
+        UnmatchedPattern: a pattern matches no module and no parameter.
+        WrongRouting: the model has another number of experts.
+
+    """
+    routings = tuple(routings)
+    if not routings:
+        return inventory
+    names = [module.name for module in inventory.modules if module.name] + [param.name for param in inventory.params]
+    demand_matches((routing.pattern for routing in routings), names, option="active", target=inventory.target)
+    shares: dict[str, tuple[Fraction, Routing]] = {}
+    for routing in routings:
+        _demand_experts(inventory, routing)
+        covers = Matcher([routing.pattern]).covers
+        # A tensor that something else has, too, is active with that.
+        always = {param.tied_to or param.name for param in inventory.params if not covers(param.name)}
+        for param in inventory.params:
+            if (param.tied_to or param.name) not in always:
+                shares[param.name] = (Fraction(routing.active, routing.experts), routing)
+    routed = replace(inventory, params=tuple(_shared_out(inventory.params, shares)))
+    return replace(routed, notes=(*routed.notes, _note(routed.params, routings)))
+
+
+def _shared_out(params: Iterable[Param], shares: dict[str, tuple[Fraction, Routing]]) -> Iterator[Param]:
+    """Yield the parameters with their share of active elements, whole numbers that add up to the share of the sum."""
+    sums: dict[Routing, Fraction] = {}
+    for param in params:
+        if param.name not in shares or param.numel is None:
+            yield param
+            continue
+        share, routing = shares[param.name]
+        before = sums.get(routing, Fraction(0))
+        after = sums[routing] = before + share * param.numel
+        yield replace(param, active=floor(after) - floor(before))
+
+
+def _demand_experts(inventory: Inventory, routing: Routing) -> None:
+    """Demand that a module that a pattern names has as many experts as it says, where that can be seen."""
+    matches = Matcher([routing.pattern]).matches
+    numbered: dict[str, int] = {}
+    for module in inventory.modules:
+        above, _, key = module.name.rpartition(".")
+        if key.isdecimal() and matches(above):
+            numbered[above] = numbered.get(above, 0) + 1
+    for param in inventory.params:
+        above = param.name.rpartition(".")[0]
+        if param.shape is not None and len(param.shape) == _STACKED and matches(above) and above not in numbered:
+            numbered[above] = param.shape[0]
+    for name, number in numbered.items():
+        if number != routing.experts:
+            hint = f"write '{routing.pattern}={routing.active}/{number}' if each token passes through {routing.active}"
+            raise WrongRouting(f"active {str(routing)!r}: {name} of {inventory.target} has {number} experts", hint=hint)
+
+
+def _note(params: Iterable[Param], routings: Iterable[Routing]) -> Note:
+    params = tuple(params)
+    counted = [param for param in params if param.tied_to is None and param.numel is not None]
+    total = tally(counted).total
+    active = total - sum((param.numel or 0) - param.active for param in counted if param.active is not None)
+    listed = ", ".join(f"{routing.active} of {routing.experts} experts in {routing.pattern}" for routing in routings)
+    message = f"a token passes through {listed}: {exact(active)} of {exact(total)} parameters"
+    return Note("active", "", message)
