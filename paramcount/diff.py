@@ -9,8 +9,9 @@ from operator import add
 from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row
-from paramcount.inventory import Note, Param
-from paramcount.report import Report, Tally
+from paramcount.inventory import Buffer, Form, Note, Param, retie
+from paramcount.loading import Loading, Tensor, differing
+from paramcount.report import Report, Tally, tally
 from paramcount.units import exact, plural, size
 
 Kind = Literal[
@@ -46,6 +47,8 @@ class Side:
     layers: Mapping[str, Tally]  # by dotted name: all that hold parameters, tied ones included
     types: Mapping[str, str] = field(default_factory=dict)  # of layers, where they are known
     params: tuple[Param, ...] | None = None  # None: not known
+    state: tuple[Tensor, ...] = ()  # what its state dict holds, every name
+    form: Form = "other"  # what that is the state dict of
 
     @classmethod
     def of(cls, report: Report, label: str | None = None) -> Side:
@@ -59,6 +62,8 @@ class Side:
             {layer.name: layer.tally for layer in layers},
             {layer.name: layer.type for layer in layers},
             report.params,
+            _state(report),
+            report.form,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -182,10 +187,13 @@ class Changes:
     new: Side
     rows: tuple[Change, ...]  # in the order of the new model, what was removed where it used to be
     notes: tuple[Note, ...] = ()  # how the two were compared
+    loading: Loading | None = None  # where one of them is a state dict, and the other has one, too
 
     @property
     def different(self) -> bool:
         """Whether anything differs."""
+        if self.loading is not None:
+            return self.loading.different
         return bool(self.rows) or self.old.buffers != self.new.buffers
 
     @property
@@ -193,9 +201,12 @@ class Changes:
         """How many elements the new side has more; None where a parameter without a shape leaves that open."""
         return _difference(self.old.tally, self.new.tally)
 
-    def grids(self) -> list[Grid]:
-        """Return one table, a row a change."""
+    def grids(self, *, fold: bool = True) -> list[Grid]:
+        """Return one table: a row a change, or a key of a state dict; ``fold`` is for people."""
         title = f"{self.old.label} → {self.new.label}"
+        if self.loading is not None:
+            grid = self.loading.grid(title, fold=fold)
+            return [replace(grid, remarks=(*grid.remarks, *self._sums()))]
         whole = Change((), Part("", "", self.old.tally), Part("", "", self.new.tally))
         moved = any({"frozen", "unfrozen"} & set(change.kinds) for change in self.rows)
         return [
@@ -216,7 +227,16 @@ class Changes:
             "new": self.new.to_dict(),
             "changes": [change.to_dict() for change in self.rows],
             "notes": [{"code": note.code, "where": note.where, "message": note.message} for note in self.notes],
+            **({"state_dict": self.loading.to_dict()} if self.loading is not None else {}),
         }
+
+    def _sums(self) -> Iterator[Remark]:
+        """Yield what the two come to, where the rows do not add up to it."""
+        old, new = self.old.tally, self.new.tally
+        if (old.total, old.uninitialized) != (new.total, new.uninitialized):
+            yield Remark(f"{_figure(old)} → {_figure(new)} parameters, each tensor once")
+        if old.nbytes != new.nbytes:
+            yield Remark(" → ".join(_sizes(old.nbytes, new.nbytes)) + " of parameters")
 
     def _remarks(self) -> Iterator[Remark]:
         if not self.different:
@@ -261,20 +281,30 @@ def changes(old: Side, new: Side) -> Changes:
     model (``module.``, ``_orig_mod.``) on one side only, which a note says. Whether an element trains is compared
     where both sides say it.
     """
-    old, new, notes = _aligned(old, new)
+    (old, off_old), (new, off_new) = _aligned(old, new)
+    notes = [
+        Note(
+            "wrapped",
+            "",
+            f"the names of {side.label} are compared without {' and '.join(f'{part}.' for part in parts)}",
+        )
+        for side, parts in ((old, off_old), (new, off_new))
+        if parts
+    ]
+    old, new = _told_apart(old, new), _told_apart(new, old)
     rows = tuple(_renamed(_rows(_drafts(old, new))))
     for side, other in ((old, new), (new, old)):
         if side.tally.unknown and not other.tally.unknown:
             notes.append(Note("unknown", "", f"{side.label} does not say what trains, so that is not compared"))
-    return Changes(old, new, rows, tuple(notes))
+    return Changes(old, new, rows, tuple(notes), _loading((old, off_old), (new, off_new)))
 
 
 def own_tallies(whole: Tally, layers: Mapping[str, Tally]) -> dict[str, Tally]:
     """Return what each layer has beside the layers below it, and under "" what is in none: all add up to ``whole``."""
     own = {"": whole, **layers}
-    for name, tally in layers.items():
+    for name, of_all in layers.items():
         parent = nearest(name, layers)
-        own[parent] += tally * -1
+        own[parent] += of_all * -1
     return own
 
 
@@ -298,23 +328,21 @@ def _above(names: Iterable[str]) -> set[str]:
     return above
 
 
-def _aligned(old: Side, new: Side) -> tuple[Side, Side, list[Note]]:
-    """Return both sides under names that can be compared, and what was done to that end."""
-    notes: list[Note] = []
-    aligned_old = _unwrapped(old, new, notes)
-    return aligned_old, _unwrapped(new, aligned_old, notes), notes
+_Stripped = tuple[Side, tuple[str, ...]]  # a side, and what its names are without
 
 
-def _unwrapped(side: Side, other: Side, notes: list[Note]) -> Side:
+def _aligned(old: Side, new: Side) -> tuple[_Stripped, _Stripped]:
+    """Return both sides under names that can be compared."""
+    aligned_old = _unwrapped(old, new)
+    return aligned_old, _unwrapped(new, aligned_old[0])
+
+
+def _unwrapped(side: Side, other: Side) -> _Stripped:
     """Return ``side`` without what wraps it and not ``other``: under the names most of which both have."""
-    bare, parts = max(_strippings(side), key=lambda stripped: _shared(stripped[0], other))
-    if parts:
-        listed = " and ".join(f"{part}." for part in parts)
-        notes.append(Note("wrapped", "", f"the names of {side.label} are compared without {listed}"))
-    return bare
+    return max(_strippings(side), key=lambda stripped: _shared(stripped[0], other))
 
 
-def _strippings(side: Side) -> Iterator[tuple[Side, tuple[str, ...]]]:
+def _strippings(side: Side) -> Iterator[_Stripped]:
     """Yield the side as it is, and then without more and more of what all its names have in common."""
     yield from _shortened(side, ())
     names = _names(side)
@@ -322,7 +350,7 @@ def _strippings(side: Side) -> Iterator[tuple[Side, tuple[str, ...]]]:
         yield from _shortened(_without(side, _without_wrappers), tuple(sorted(wrappers)))
 
 
-def _shortened(side: Side, parts: tuple[str, ...]) -> Iterator[tuple[Side, tuple[str, ...]]]:
+def _shortened(side: Side, parts: tuple[str, ...]) -> Iterator[_Stripped]:
     yield side, parts
     for _ in range(_MOST_WRAPPERS):
         names = _names(side)
@@ -348,8 +376,8 @@ def _shared(side: Side, other: Side) -> int:
 def _without(side: Side, renamed: Callable[[str], str]) -> Side:
     """Return ``side`` under other names; a wrapper and what it wraps become one layer, of the type of the latter."""
     layers: dict[str, Tally] = {}
-    for name, tally in side.layers.items():
-        layers.setdefault(renamed(name), tally)
+    for name, of_all in side.layers.items():
+        layers.setdefault(renamed(name), of_all)
     types = {renamed(name): kind for name, kind in side.types.items()}
     layers.pop("", None)  # the wrapper of all is the model itself
     types.pop("", None)
@@ -357,7 +385,8 @@ def _without(side: Side, renamed: Callable[[str], str]) -> Side:
         replace(param, name=renamed(param.name), tied_to=param.tied_to and renamed(param.tied_to))
         for param in side.params
     )
-    return replace(side, layers=layers, types=types, params=params)
+    state = tuple(replace(tensor, name=renamed(tensor.name)) for tensor in side.state)
+    return replace(side, layers=layers, types=types, params=params, state=state)
 
 
 def _merged(old: Iterable[str], new: Iterable[str]) -> list[str]:
@@ -592,6 +621,59 @@ def _form(param: Param) -> str:
     return f"{param.dtype} [{shape}]"
 
 
+# State dicts ----------------------------------------------------------------------------------------------------------
+
+_STATE_DICTS: Final[tuple[Form, ...]] = ("state dict", "bare state dict")
+
+
+def _state(report: Report) -> tuple[Tensor, ...]:
+    """Return what the state dict of a model holds, in its order: every name, but no buffer that is not persistent."""
+    return tuple(
+        tensor
+        for layer in report.root.walk()
+        for tensors in (layer.params, [buffer for buffer in layer.buffers if buffer.persistent])
+        for tensor in tensors
+    )
+
+
+def _loading(old: _Stripped, new: _Stripped) -> Loading | None:
+    """Return how one side loads into the other: the state dict into the module, of two the new one."""
+    forms = old[0].form, new[0].form
+    if "other" in forms or not any(form in _STATE_DICTS for form in forms):
+        return None
+    if any(param.packed for side in (old[0], new[0]) for param in side.params or ()):
+        return None  # which stand under one name for what a state dict has under several
+    (by, wrapper), (of, prefix) = (new, old) if forms[1] == "module" else (old, new)
+    is_bare = of.form == "bare state dict" or bool(prefix)  # taking a prefix off loses the versions
+    return Loading(
+        by.label,
+        by.form == "module",
+        of.label,
+        differing(by.state, of.state, fills=is_bare and by.form == "module"),
+        (len(by.state), len(of.state)),
+        "".join(f"{part}." for part in prefix),
+        "".join(f"{part}." for part in wrapper),
+    )
+
+
+def _told_apart(side: Side, other: Side) -> Side:
+    """Return a state dict's side without the buffers that only the module on the other side tells from parameters."""
+    if side.form not in _STATE_DICTS or other.form != "module" or side.params is None:
+        return side
+    buffers = {tensor.name for tensor in other.state if isinstance(tensor, Buffer)}
+    moved = [param for param in side.params if param.name in buffers]
+    if not moved:
+        return side
+    params = retie(param for param in side.params if param.name not in buffers)
+    layers = {name: Tally() for name in side.layers if name in _above(param.name for param in params)}
+    for param in params:
+        name, own = param.name, tally((param,))
+        while name := nearest(name, layers):
+            layers[name] += own
+    more = tally(retie(moved)).total
+    return replace(side, tally=tally(params), buffers=side.buffers + more, layers=layers, params=params)
+
+
 # Numbers --------------------------------------------------------------------------------------------------------------
 
 
@@ -612,6 +694,10 @@ def _moved(old: Tally, new: Tally) -> Cell:
 
 def _count(tally: Tally) -> int:
     return AtLeast(tally.total) if tally.uninitialized else tally.total
+
+
+def _figure(tally: Tally) -> str:
+    return f"{'≥ ' if tally.uninitialized else ''}{exact(tally.total)}"
 
 
 def _counts(tally: Tally) -> dict[str, int]:

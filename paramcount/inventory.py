@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Buffer:
     numel: int | None
     nbytes: int | None
     tied_to: str | None = None
+    persistent: bool = True  # whether the model's state dict has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,14 @@ class Note:
     message: str
 
 
+Form = Literal[
+    "module",  # its state dict has all its parameters and persistent buffers
+    "state dict",  # of which each module's version is known, as torch.save keeps it beside the tensors
+    "bare state dict",  # without those
+    "other",  # part of a model, or names that are no state dict's
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """All of a model that counting needs."""
@@ -68,6 +77,7 @@ class Inventory:
     buffers: tuple[Buffer, ...] = ()
     notes: tuple[Note, ...] = ()
     overhead: tuple[Buffer, ...] = ()  # scales, zero points and code books of packed parameters: neither of the two
+    form: Form = "module"
 
 
 _Tensor = TypeVar("_Tensor", Param, Buffer)

@@ -9,7 +9,7 @@ from operator import add
 from typing import Any
 
 from paramcount.errors import UsageError, closest, did_you_mean
-from paramcount.inventory import Buffer, Inventory, Module, Note, Param
+from paramcount.inventory import Buffer, Form, Inventory, Module, Note, Param
 from paramcount.pause import paused_collector
 
 
@@ -213,6 +213,7 @@ class Report:
     params: tuple[Param, ...] = field(repr=False)  # every name, tied ones too
     notes: tuple[Note, ...]
     _by_name: dict[str, Layer] = field(repr=False, compare=False)
+    form: Form = "module"  # what its names are the names of
 
     @classmethod
     @paused_collector()
@@ -220,7 +221,7 @@ class Report:
         """Count an inventory."""
         root = _layers(inventory)
         by_name = {layer.name: layer for layer in root.walk()}
-        return cls(inventory.target, inventory.source, root, inventory.params, inventory.notes, by_name)
+        return cls(inventory.target, inventory.source, root, inventory.params, inventory.notes, by_name, inventory.form)
 
     @property
     def total(self) -> int:

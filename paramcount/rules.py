@@ -126,7 +126,7 @@ def _keep(inventory: Inventory, *, params: set[str], buffers: set[str], modules:
     lazy = {param.name.rpartition(".")[0] for param in remaining.params if param.numel is None}
     notes = [note for note in inventory.notes if note.code != "uninitialized" or note.where in lazy]
     note = Note("filtered", "", f"{why}: {exact(left_out)} of the model's parameters are left out of this count")
-    return replace(remaining, notes=(*notes, note))
+    return replace(remaining, notes=(*notes, note), form="other")
 
 
 def _relisted(modules: Iterable[Module]) -> tuple[Module, ...]:

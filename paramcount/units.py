@@ -94,7 +94,7 @@ def size(nbytes: int) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """Return «1 module», «2 modules», «1,000 entries»."""
+    """Return «1 module», «2 modules», «3 keys», «1,000 entries»."""
     if number != 1:
-        noun = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+        noun = noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
     return f"{exact(number)} {noun}"

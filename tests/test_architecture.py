@@ -20,7 +20,14 @@ LAYERS = (
     ("paramcount",),  # the Python API, which commands call, too
     ("paramcount.sources", "paramcount.renderers", "paramcount.config", "paramcount.lock", "paramcount.cache"),
     ("paramcount.modules", "paramcount.files"),
-    ("paramcount.verdicts", "paramcount.outline", "paramcount.rules", "paramcount.budgets", "paramcount.diff"),
+    (
+        "paramcount.verdicts",
+        "paramcount.outline",
+        "paramcount.rules",
+        "paramcount.budgets",
+        "paramcount.diff",
+        "paramcount.loading",
+    ),
     ("paramcount.routing",),
     ("paramcount.report", "paramcount.grid", "paramcount.patterns"),
     ("paramcount.inventory",),

@@ -31,10 +31,11 @@ class Diff:
 
     changes: Changes | None  # None: one of the two could not be counted
     failures: tuple[Failure, ...] = ()
+    fold: bool = True  # what people need not read line by line
 
     def grids(self) -> list[Grid]:
         """Return one table."""
-        return self.changes.grids() if self.changes else []
+        return self.changes.grids(fold=self.fold) if self.changes else []
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document."""
@@ -57,7 +58,7 @@ def diff(
         str | None, typer.Option("-o", "--output", metavar="FILE", help="Write the result to a file.")
     ] = None,
 ) -> int:
-    """Show what is different between two models: layers, parameters, what trains."""
+    """Show what is different between two models, or whether a checkpoint has what a model would load."""
     from paramcount.diff import changes
 
     session: Session = context.obj
@@ -69,7 +70,8 @@ def diff(
         found = None if isinstance(before, Failure) or isinstance(after, Failure) else changes(before, after)
         if found is not None or format_name == "json":
             style = session.style(destination.stream)
-            destination.write(renderer(format_name).render(Diff(found, failures), style))
+            fold = format_name not in {"csv", "tsv"}
+            destination.write(renderer(format_name).render(Diff(found, failures, fold), style))
     differs = found is not None and found.different
     return gravest([*session.exit_codes, *([EXIT_DIFFERS] if exit_code and differs else [])])
 

@@ -30,6 +30,7 @@ class Registries:
     parameters: dict[str, object]
     buffers: dict[str, object]
     modules: dict[str, object]
+    passing: frozenset[str] = frozenset()  # the names of buffers that are not persistent
 
 
 class Naming:
@@ -87,7 +88,7 @@ class Modules:
         parameters, buffers, modules = found
         if parameters is None or buffers is None or modules is None:
             return None
-        return Registries(parameters, buffers, modules)
+        return Registries(parameters, buffers, modules, _words(state.get("_non_persistent_buffers_set")))
 
     def is_scripted(self, value: Record) -> bool:
         """Whether it is a module of TorchScript."""
@@ -102,6 +103,13 @@ class Modules:
             {key: state.get(key) for key in buffers},
             {key: each for key, each in state.items() if isinstance(each, Record) and self.is_scripted(each)},
         )
+
+
+def _words(value: object) -> frozenset[str]:
+    """Return the texts in a set, which protocols before 4 build by a call."""
+    if isinstance(value, Record):
+        value = value.args[0] if isinstance(value.args, tuple) and value.args else value.items
+    return frozenset(each for each in value if isinstance(each, str)) if isinstance(value, list) else frozenset()
 
 
 def _state(value: Record) -> dict[str, object]:
@@ -213,7 +221,10 @@ class _Listing:
             tensor = self._known.tensors.of(value)
             if tensor is not None:
                 self._add_buffer(
-                    self._naming.below(sighting.name, key), tensor, _identity(value, tensor, scripted=scripted)
+                    self._naming.below(sighting.name, key),
+                    tensor,
+                    _identity(value, tensor, scripted=scripted),
+                    persistent=key not in sighting.held.passing,
                 )
 
     def _add_param(self, name: str, tensor: Tensor, identity: Hashable) -> None:
@@ -241,12 +252,12 @@ class _Listing:
             )
             self._shared.append(Note("shared-storage", name, message))
 
-    def _add_buffer(self, name: str, tensor: Tensor, identity: Hashable) -> None:
+    def _add_buffer(self, name: str, tensor: Tensor, identity: Hashable, *, persistent: bool) -> None:
         first = self._first_buffers.setdefault(identity, name)
         tied_to = None if first == name else first
         lazy = tensor.shape is None
         numel, nbytes = (None, None) if lazy else (tensor.numel, tensor.nbytes)
-        self.buffers[name] = Buffer(name, tensor.shape, tensor.dtype, numel, nbytes, tied_to)
+        self.buffers[name] = Buffer(name, tensor.shape, tensor.dtype, numel, nbytes, tied_to, persistent)
 
     def notes(self) -> Iterator[Note]:
         lazy: dict[str, list[str]] = {}

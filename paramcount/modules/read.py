@@ -42,7 +42,10 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
                 params[prefix + key] = _param(prefix + key, param, first_names[id(param)])
         for key, buffer in sighting.module._buffers.items():  # noqa: SLF001
             if buffer is not None and id(buffer) in first_buffers:
-                buffers[prefix + key] = _buffer(prefix + key, buffer, first_buffers[id(buffer)])
+                is_persistent = key not in sighting.module._non_persistent_buffers_set  # noqa: SLF001
+                buffers[prefix + key] = _buffer(
+                    prefix + key, buffer, first_buffers[id(buffer)], persistent=is_persistent
+                )
     if not params.keys() >= set(first_names.values()):
         # The model has a named_parameters() of its own, with names of its own: those are the names.
         params = {name: _param(name, tensor, name) for name, tensor in counted}
@@ -140,12 +143,13 @@ def _param(name: str, tensor: Tensor, first_name: str) -> Param:
     )
 
 
-def _buffer(name: str, tensor: Tensor, first_name: str) -> Buffer:
+def _buffer(name: str, tensor: Tensor, first_name: str, *, persistent: bool = True) -> Buffer:
     tied_to = None if name == first_name else first_name
     if is_lazy(tensor):
-        return Buffer(name, None, _dtype_name(tensor.dtype), None, None, tied_to)
+        return Buffer(name, None, _dtype_name(tensor.dtype), None, None, tied_to, persistent)
     numel = tensor.numel()
-    return Buffer(name, tuple(tensor.shape), _dtype_name(tensor.dtype), numel, numel * tensor.element_size(), tied_to)
+    nbytes = numel * tensor.element_size()
+    return Buffer(name, tuple(tensor.shape), _dtype_name(tensor.dtype), numel, nbytes, tied_to, persistent)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from paramcount.errors import MissingLibrary, UnknownTarget, UnreadableFile, UsageError
@@ -52,7 +53,8 @@ def read(target: Target, name: str) -> Inventory:
         raise UnknownTarget(f"{name!r} is no GGUF file", hint=f"for example: {EXAMPLE}")
     with paused_collector():
         stored, notes = _read(os.path.expanduser(name))  # noqa: PTH111  # a Path would drop the ./ that the user wrote
-        return inventory(stored, target=target.word, source="gguf", notes=notes)
+        counted = inventory(stored, target=target.word, source="gguf", notes=notes)
+        return replace(counted, form="other")  # its names are llama.cpp's
 
 
 _Read = tuple[tuple[Stored, ...], tuple[Note, ...]]

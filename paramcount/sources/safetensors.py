@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -55,7 +56,8 @@ def read(target: Target, name: str) -> Inventory:
         raise UsageError(f"{target.word} is a file of weights, which takes no arguments and no --weights")
     with paused_collector():
         stored, notes = _read(name)
-        return inventory(stored, target=target.word, source="safetensors", notes=notes)
+        counted = inventory(stored, target=target.word, source="safetensors", notes=notes)
+        return replace(counted, form="bare state dict")
 
 
 _Read = tuple[list[Stored], tuple[Note, ...]]

@@ -142,6 +142,7 @@ def _inventory(saved: Mapping[str, Any], word: str) -> Inventory:
         (Module("", ""), *(Module(layer.name("name"), layer.text("type")) for layer in layers)),
         tuple(_param(param) for param in params),
         notes=tuple(Note(note.text("code"), note.text("where"), note.text("message")) for note in notes),
+        form="other",  # without the names of its buffers
     )
     _demand_unique(module.name for module in inventory.modules)
     _demand_unique(param.name for param in inventory.params)

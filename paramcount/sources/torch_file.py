@@ -81,7 +81,18 @@ def _inventory(archive: Archive, file: str, path: str | None, word: str) -> Inve
         buffers=_buffers(tensors),
         notes=(*notes, *_views(tensors)),
     )
+    inventory = replace(inventory, form="state dict" if _has_versions(part.value) else "bare state dict")
     return _with_lazy(inventory, {each.name for each in tensors if each.tensor.shape is None})
+
+
+def _has_versions(value: object) -> bool:
+    """Whether a state dict says which version of its modules wrote it: torch/nn/modules/module.py, state_dict().
+
+    Version 2 is the one since which batch norm has a ``num_batches_tracked``.
+    """
+    attributes = fields(value.state) if isinstance(value, Record) else None
+    versions = [fields(each) for each in (fields((attributes or {}).get("_metadata")) or {}).values()]
+    return any(isinstance(of := (each or {}).get("version"), int) and of >= 2 for each in versions)  # noqa: PLR2004
 
 
 def _no_weights(file: str, parts: Parts, archive: Archive) -> UnreadableFile:

@@ -57,3 +57,23 @@ def test_a_side_that_cannot_be_counted_is_an_error_and_json_a_document(run: Run)
     assert outcome.code == 2
     assert [error["target"] for error in outcome.json["errors"]] == ["no_such_model"]
     assert run("diff", "no_such_model", CNN).out == ""
+
+
+def test_a_model_and_a_checkpoint_are_compared_as_loading_would(run: Run) -> None:
+    import torch
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(2, 2))
+    torch.save(model.state_dict(), "whole.pt")
+    torch.save({name: tensor for name, tensor in model.state_dict().items() if name != "1.bias"}, "part.pt")
+    whole = run("diff", "small", "whole.pt", "--exit-code")
+    assert whole.code == 0
+    assert "load_state_dict(strict=True) would take whole.pt" in whole.out
+    part = run("diff", "small", "part.pt", "--exit-code")
+    assert part.code == 1
+    assert "would refuse part.pt: 1 key is missing" in part.out
+    document = run("diff", "small", "part.pt", "-f", "json").json
+    assert [(key["name"], key["problem"]) for key in document["state_dict"]["keys"]] == [("1.bias", "missing")]
+    lines = run("diff", "part.pt", "small", "-f", "csv").out.splitlines()
+    assert lines[0] == "target,key,kind,problem,expected,found"
+    assert lines[1:] == ["part.pt → small,1.bias,parameter,missing,float32 [2],"]

@@ -1,0 +1,399 @@
+"""A checkpoint is held against a model as ``load_state_dict(strict=True)`` would, and PyTorch is the judge of that."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from paramcount.diff import Changes, Side, changes
+from paramcount.loading import Loading
+from paramcount.modules.read import read as read_live
+from paramcount.report import Report
+from paramcount.sources import Target, safetensors, torch_file
+
+State = dict[str, Tensor]
+
+
+class Net(nn.Module):
+    """Has one of everything that makes a state dict more than its parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(10, 4)
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4, bias=False))
+        self.again = self.body
+        self.head = nn.Linear(4, 10)
+        self.head.weight = self.embed.weight
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
+        self.table = nn.Buffer(torch.zeros(2, 3))
+        self.register_buffer("same", self.table)
+        self.register_buffer("mask", torch.zeros(5), persistent=False)
+        self.register_buffer("nothing", None)
+
+
+class Half(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.half()
+
+
+class Lazy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.LazyLinear(3)
+        self.norm = nn.LazyBatchNorm1d()
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.last(self.norm(self.first(x)))
+
+
+class Parallel(nn.DataParallel[Net]):
+    def __init__(self) -> None:
+        super().__init__(Net())
+
+
+def _lazy_state() -> State:
+    model = Lazy()
+    model(torch.ones(2, 5))
+    return model.state_dict()
+
+
+def _without(*names: str) -> Callable[[State], State]:
+    def without(state: State) -> State:
+        for name in names:
+            del state[name]
+        return state
+
+    return without
+
+
+def _with(**tensors: Tensor) -> Callable[[State], State]:
+    def with_(state: State) -> State:
+        state.update({name.replace("__", "."): tensor for name, tensor in tensors.items()})
+        return state
+
+    return with_
+
+
+def _renamed(change: Callable[[str], str]) -> Callable[[State], State]:
+    return lambda state: OrderedDict((change(name), tensor) for name, tensor in state.items())
+
+
+def _converted(dtype: torch.dtype) -> Callable[[State], State]:
+    return lambda state: OrderedDict((name, tensor.to(dtype)) for name, tensor in state.items())
+
+
+MODELS: dict[str, type[nn.Module]] = {"net": Net, "half": Half, "lazy": Lazy, "parallel": Parallel}
+BENDS: dict[str, Callable[[State], State]] = {
+    "as it is": lambda state: state,
+    "without a weight": _without("body.0.weight"),
+    "without one name of a tied weight": _without("head.weight"),
+    "without the other name": _without("embed.weight"),
+    "without a layer": _without("body.0.weight", "body.0.bias"),
+    "without one name of a shared layer": _without("again.0.weight", "again.0.bias", "again.2.weight"),
+    "without a buffer": _without("body.1.running_mean"),
+    "without a buffer of its own": _without("table"),
+    "without a counter of batch norm": _without("body.1.num_batches_tracked"),
+    "without all counters": lambda state: OrderedDict((k, v) for k, v in state.items() if "num_batches" not in k),
+    "with a weight": _with(extra=torch.zeros(3)),
+    "with a layer": _with(tail__0__weight=torch.zeros(3, 3), tail__0__bias=torch.zeros(3)),
+    "with a parameter below a parameter": _with(scale__weight=torch.zeros(3)),
+    "with a buffer that is not persistent": _with(mask=torch.zeros(5)),
+    "with another shape": _with(head__weight=torch.zeros(7, 4), head__bias=torch.zeros(7)),
+    "with the shape transposed": _with(body__0__weight=torch.zeros(4, 4, 1)),
+    "with another shape of a buffer": _with(table=torch.zeros(3, 2)),
+    "with a scalar that is a list": _with(scale=torch.zeros(1)),
+    "with a scalar that is a long list": _with(scale=torch.zeros(3)),
+    "with a scalar that is a matrix": _with(scale=torch.zeros(1, 1)),
+    "with a list that is a scalar": _with(body__0__bias=torch.zeros(())),
+    "with a size of none": _with(body__0__bias=torch.zeros(0)),
+    "renamed": _renamed(lambda name: name.replace("head.", "classifier.")),
+    "in half precision": _converted(torch.float16),
+    "in double precision": _converted(torch.float64),
+    "one in half precision": _with(body__0__weight=torch.zeros(4, 4, dtype=torch.bfloat16)),
+    "replicated": _renamed(lambda name: f"module.{name}"),
+    "compiled": _renamed(lambda name: f"_orig_mod.{name}"),
+    "compiled and replicated": _renamed(lambda name: f"module._orig_mod.{name}"),
+    "in a model": _renamed(lambda name: f"model.{name}"),
+    "partly in a model": _renamed(lambda name: f"model.{name}" if name.startswith("body") else name),
+    "empty": lambda _: {},
+    "everything at once": lambda state: _with(
+        body__0__bias=torch.zeros(9), new=torch.zeros(1), table=torch.zeros(2, 3, dtype=torch.float64)
+    )(_without("embed.weight", "body.1.bias")(state)),
+}
+
+
+def _torch(state: State, folder: Path) -> tuple[State, Report]:
+    path = str(folder / "model.pt")
+    torch.save(state, path)
+    return torch.load(path, weights_only=True), Report.of(torch_file.read(Target(path), path))
+
+
+def _plain(state: State, folder: Path) -> tuple[State, Report]:
+    return _torch(dict(state), folder)
+
+
+def _nested(state: State, folder: Path) -> tuple[State, Report]:
+    path = str(folder / "last.ckpt")
+    torch.save({"epoch": 3, "state_dict": state}, path)
+    return torch.load(path, weights_only=True)["state_dict"], Report.of(torch_file.read(Target(path), path))
+
+
+def _safetensors(state: State, folder: Path) -> tuple[State, Report]:
+    path = str(folder / "model.safetensors")
+    kept = {name: tensor.clone().contiguous() for name, tensor in state.items()}
+    save_file(kept, path)
+    return kept, Report.of(safetensors.read(Target(path), path))
+
+
+FORMATS = {"torch": _torch, "plain": _plain, "nested": _nested, "safetensors": _safetensors}
+
+
+def _live(model: nn.Module) -> Report:
+    return Report.of(read_live(model, target="net.py:Net", source="python"))
+
+
+def _said_by_pytorch(model: nn.Module, state: State) -> dict[str, set[str]]:
+    """Return the keys that load_state_dict(strict=True) complains of, by what it says of them."""
+    said: dict[str, set[str]] = {"missing": set(), "unexpected": set(), "shape": set()}
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        for kind, problem in (("Missing", "missing"), ("Unexpected", "unexpected")):
+            found = re.search(rf'{kind} key\(s\) in state_dict: ((?:"[^"]*"(?:, )?)+)', str(error))
+            said[problem] = set(re.findall(r'"([^"]*)"', found[1])) if found else set()
+        said["shape"] = set(re.findall(r"size mismatch for ([^:]+):", str(error)))
+        if not any(said.values()):
+            raise
+    return said
+
+
+def _said(loading: Loading) -> dict[str, set[str]]:
+    return {
+        problem: {key.name for key in loading.keys if key.problem == problem}
+        for problem in ("missing", "unexpected", "shape")
+    }
+
+
+def _loading(old: Report, new: Report) -> Loading:
+    loading = changes(Side.of(old), Side.of(new)).loading
+    assert loading is not None
+    return loading
+
+
+def _demand_equal(model: Callable[[], nn.Module], loaded: State, saved: Report) -> None:
+    expected = _said_by_pytorch(model(), loaded)
+    loading = _loading(_live(model()), saved)
+    assert loading.loads == (not any(expected.values()))
+    if loading.prefix:
+        # Without it, which is what the list is about.
+        start = len(loading.prefix)
+        assert expected["unexpected"] == set(loaded)
+        expected = _said_by_pytorch(model(), {name[start:]: tensor for name, tensor in loaded.items()})
+    elif loading.wrapper:
+        expected = _said_by_pytorch(next(model().children()), loaded)
+    assert _said(loading) == expected
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("bend", BENDS)
+@pytest.mark.parametrize("model", ["net", "half"])
+def test_the_keys_are_those_that_pytorch_complains_of(model: str, bend: str, form: str, tmp_path: Path) -> None:
+    state = BENDS[bend](Net().state_dict())
+    loaded, saved = FORMATS[form](state, tmp_path)
+    _demand_equal(MODELS[model], loaded, saved)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_wrapped_model_takes_its_own_state_and_is_named_where_it_is_given_anothers(form: str, tmp_path: Path) -> None:
+    _demand_equal(Parallel, *FORMATS[form](Parallel().state_dict(), tmp_path))
+    loaded, saved = FORMATS[form](Net().state_dict(), tmp_path)
+    _demand_equal(Parallel, loaded, saved)
+    assert _loading(_live(Parallel()), saved).wrapper == "module."
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_lazy_model_takes_any_shape(form: str, tmp_path: Path) -> None:
+    _demand_equal(Lazy, *FORMATS[form](_lazy_state(), tmp_path))
+    _demand_equal(Lazy, *FORMATS[form](_without("last.bias", "first.bias")(_lazy_state()), tmp_path))
+
+
+def test_a_state_without_shapes_loads_into_none_but_a_lazy_model(tmp_path: Path) -> None:
+    torch.save(Lazy().state_dict(), tmp_path / "model.pt")
+    saved = Report.of(torch_file.read(Target(str(tmp_path / "model.pt")), str(tmp_path / "model.pt")))
+    assert _loading(_live(Lazy()), saved).loads
+    ready = Lazy()
+    ready(torch.ones(2, 5))
+    lazy = {"first.weight", "first.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"}
+    assert _said(_loading(_live(ready), saved))["shape"] == lazy
+
+
+_NAMES = sorted(Net().state_dict())
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
+@given(
+    dropped=st.sets(st.sampled_from(_NAMES), max_size=5),
+    renamed=st.dictionaries(st.sampled_from(_NAMES), st.sampled_from(["x", "body.9.weight", "head.new"]), max_size=2),
+    resized=st.dictionaries(st.sampled_from(_NAMES), st.sampled_from([(), (1,), (4,), (2, 3), (10, 4)]), max_size=4),
+    form=st.sampled_from(sorted(FORMATS)),
+)
+def test_any_state_is_judged_as_by_pytorch(
+    dropped: set[str], renamed: dict[str, str], resized: dict[str, tuple[int, ...]], form: str, tmp_path: Path
+) -> None:
+    state = Net().state_dict()
+    state.update({name: torch.zeros(shape) for name, shape in resized.items()})
+    for name in dropped:
+        del state[name]
+    for name, other in renamed.items():
+        if name in state:
+            state[other] = state.pop(name)
+    _demand_equal(Net, *FORMATS[form](state, tmp_path))
+
+
+# What is said of it ---------------------------------------------------------------------------------------------------
+
+
+def _compared(old: Report, new: Report) -> Changes:
+    return changes(Side.of(old, "net.py:Net"), Side.of(new, "model.pt"))
+
+
+def _lines(changed: Changes) -> list[str]:
+    return [remark.text for remark in changed.grids()[0].remarks]
+
+
+def _rows(changed: Changes, *, fold: bool = True) -> list[tuple[Any, ...]]:
+    return [row.cells for row in changed.grids(fold=fold)[0].rows]
+
+
+def test_a_state_that_fits_is_no_difference(tmp_path: Path) -> None:
+    changed = _compared(_live(Net()), _torch(Net().state_dict(), tmp_path)[1])
+    assert not changed.different
+    assert _rows(changed) == []
+    assert _lines(changed) == ["no difference: load_state_dict(strict=True) would take model.pt"]
+
+
+def test_every_key_has_a_row_with_what_is_expected_and_what_is_there(tmp_path: Path) -> None:
+    changed = _compared(_live(Net()), _torch(BENDS["everything at once"](Net().state_dict()), tmp_path)[1])
+    wrong = [
+        ("embed.*", "", "missing", "float32 [10, 4]", ""),
+        ("body.1.bias", "parameter", "missing", "float32 [4]", ""),
+        ("new", "", "unexpected", "", "float32 [1]"),
+        ("body.0.bias", "parameter", "shape", "float32 [4]", "float32 [9]"),
+    ]
+    assert _rows(changed) == [("embed.weight", "parameter", *wrong[0][2:]), *wrong[1:]]
+    assert _rows(changed, fold=False) == [
+        *_rows(changed),
+        ("table", "buffer", "dtype", "float32 [2, 3]", "float64 [2, 3]"),
+    ]
+    assert changed.different
+    said, *others = _lines(changed)
+    assert said == (
+        "load_state_dict(strict=True) would refuse model.pt: "
+        "2 keys are missing, 1 key is unexpected, 1 key is of another shape"
+    )
+    assert others[0] == "1 key is float32 in net.py:Net and float64 in model.pt, which load_state_dict converts: table"
+
+
+def test_a_layer_that_is_missing_or_unexpected_is_one_row(tmp_path: Path) -> None:
+    state = BENDS["renamed"](Net().state_dict())
+    assert _rows(_compared(_live(Net()), _torch(state, tmp_path)[1])) == [
+        ("head.*", "", "missing", "2 keys", ""),
+        ("classifier.*", "", "unexpected", "", "2 keys"),
+    ]
+
+
+def test_a_model_in_another_precision_differs_and_loads(tmp_path: Path) -> None:
+    changed = _compared(_live(Net()), _torch(Half().state_dict(), tmp_path)[1])
+    assert changed.loading is not None
+    assert (changed.loading.loads, changed.different, _rows(changed)) == (True, True, [])
+    number = sum(tensor.is_floating_point() for tensor in Net().state_dict().values())
+    assert f"{number} keys are float32 in net.py:Net and float16 in model.pt" in _lines(changed)[1]
+
+
+def test_a_prefix_is_named_with_the_way_to_take_it_off(tmp_path: Path) -> None:
+    changed = _compared(_live(Net()), _torch(BENDS["replicated"](Net().state_dict()), tmp_path)[1])
+    assert changed.different
+    assert "key.removeprefix('module.')" in _lines(changed)[0]
+    assert _lines(changed)[1] == "without that, all keys match"
+
+
+def test_the_order_of_the_two_does_not_matter(tmp_path: Path) -> None:
+    model, saved = _live(Net()), _torch(BENDS["renamed"](Net().state_dict()), tmp_path)[1]
+    assert _said(_loading(model, saved)) == _said(_loading(saved, model))
+
+
+def test_two_checkpoints_are_compared_key_by_key(tmp_path: Path) -> None:
+    old = _torch(Net().state_dict(), tmp_path)[1]
+    new = _safetensors(BENDS["everything at once"](Net().state_dict()), tmp_path)[1]
+    changed = _compared(old, new)
+    assert changed.loading is not None
+    assert _said(changed.loading) == {
+        "missing": {"embed.weight", "body.1.bias"},
+        "unexpected": {"new"},
+        "shape": {"body.0.bias"},
+    }
+    assert "a model with the keys of net.py:Net would refuse model.pt" in _lines(changed)[0]
+
+
+def test_a_buffer_that_the_model_tells_from_a_parameter_is_one_in_the_file_too(tmp_path: Path) -> None:
+    changed = _compared(_live(Net()), _safetensors(Net().state_dict(), tmp_path)[1])
+    extra = Net().embed.weight.numel() + sum(tensor.numel() for tensor in Net().body.parameters())  # no ties in there
+    assert changed.new.tally.total == changed.old.tally.total + extra
+    assert changed.new.buffers == sum(t.numel() for name, t in Net().state_dict().items() if name in _BUFFERS)
+
+
+_BUFFERS = {
+    *(f"{body}.1.{name}" for body in ("body", "again") for name in ("running_mean", "running_var")),
+    *("body.1.num_batches_tracked", "again.1.num_batches_tracked", "table", "same"),
+}
+
+
+def test_a_pickled_module_is_a_model_whose_passing_buffers_are_not_expected(tmp_path: Path) -> None:
+    for protocol in (2, 4):
+        torch.save(Net(), tmp_path / "whole.pt", pickle_protocol=protocol)
+        path = str(tmp_path / "whole.pt")
+        whole = Report.of(torch_file.read(Target(path), path))
+        assert _loading(whole, _torch(Net().state_dict(), tmp_path)[1]).loads
+
+
+def test_what_has_no_state_dict_is_compared_layer_by_layer(tmp_path: Path) -> None:
+    saved = _torch(Net().state_dict(), tmp_path)[1]
+    from paramcount.rules import Rules, apply
+
+    part = Report.of(apply(Rules(include=("body",)), read_live(Net(), target="", source="python")))
+    assert changes(Side.of(part), Side.of(saved)).loading is None
+    assert changes(Side.of(_live(Net())), Side.of(_live(Half()))).loading is None
+
+
+def test_the_document_says_all_of_it(tmp_path: Path) -> None:
+    changed = _compared(_live(Net()), _torch(BENDS["without a layer"](Net().state_dict()), tmp_path)[1])
+    assert changed.to_dict()["state_dict"] == {
+        "expected_by": "net.py:Net",
+        "found_in": "model.pt",
+        "loads": False,
+        "prefix": None,
+        "wrapper": None,
+        "keys": [
+            {
+                "name": f"body.0.{name}",
+                "problem": "missing",
+                "kind": "parameter",
+                "expected": {"shape": shape, "dtype": "float32"},
+                "found": None,
+            }
+            for name, shape in (("weight", [4, 4]), ("bias", [4]))
+        ],
+    }
+    assert "state_dict" not in _compared(_live(Net()), _live(Net())).to_dict()
