@@ -201,7 +201,7 @@ def _cells(entry: _Entry, whole: Tally, growing: set[bool | None]) -> dict[str, 
         "overhead": beside.overhead,
         "active": count(total.total - beside.inactive),
         "local": count(total.total - beside.elsewhere),
-        "share": _share(total, whole),
+        "share": share(total, whole),
     }
 
 
@@ -214,7 +214,7 @@ def _what(entry: _Entry) -> str:
     return f"{entry.role}, {what}" if entry.role in {"buffer", "overhead"} else what
 
 
-def _share(part: Tally, whole: Tally) -> Cell:
+def share(part: Tally, whole: Tally) -> Cell:
     """Return the share of ``part``: a bound, or None, where one of the two may grow."""
     share = part.total / whole.total if whole.total else 0.0
     if not whole.uninitialized:

@@ -20,6 +20,7 @@ LAYERS = (
     ("paramcount",),  # the Python API, which commands call, too
     ("paramcount.sources", "paramcount.renderers", "paramcount.config", "paramcount.lock", "paramcount.cache"),
     ("paramcount.modules", "paramcount.files"),
+    ("paramcount.groups",),
     (
         "paramcount.verdicts",
         "paramcount.outline",

@@ -18,9 +18,11 @@ from paramcount.errors import (
     UnknownValue,
     UsageError,
     closest,
+    did_you_mean,
     gravest,
 )
 from paramcount.grid import Grid
+from paramcount.groups import BY, By, embedding_breakdown, grouping, groups
 from paramcount.outline import Depth, Options, Sort, comparison, faults, outline
 from paramcount.report import Report
 from paramcount.routing import Routing
@@ -28,6 +30,7 @@ from paramcount.units import exact
 
 Format = Literal["table", "tree", "markdown", "csv", "tsv", "json"]
 Value = Literal["total", "trainable", "frozen", "unknown", "bytes", "buffers", "active"]
+_GROUPINGS = tuple(by for by in BY if by != "embedding")  # which is no grouping to train by, but a breakdown
 _FORMATS_BY_ENDING: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tsv": "tsv", ".json": "json"}
 
 
@@ -38,18 +41,34 @@ class Counts:
     reports: tuple[Report, ...]
     failures: tuple[Failure, ...]
     options: Options
+    by: tuple[By, ...] = ()  # further tables, of groups
 
     def grids(self) -> list[Grid]:
         """Return a table for each report, and one that compares several; at depth 0 that one alone."""
         several = len(self.reports) > 1
         if several and self.options.depth == 0 and not self.options.params:
-            return [comparison(self.reports, alone=True)]
-        each = [outline(report, self.options) for report in self.reports]
+            grouped = [grouping(report, by) for report in self.reports for by in self.by]
+            return [comparison(self.reports, alone=True), *grouped]
+        each = [
+            grid
+            for report in self.reports
+            for grid in (outline(report, self.options), *(grouping(report, by) for by in self.by))
+        ]
         return [*each, comparison(self.reports)] if several else each
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document."""
-        return document([report.to_dict() for report in self.reports], [failure.to_dict() for failure in self.failures])
+        reports = [report.to_dict() | self._groups(report) for report in self.reports]
+        return document(reports, [failure.to_dict() for failure in self.failures])
+
+    def _groups(self, report: Report) -> dict[str, Any]:
+        """Return what a report has further, where groups are asked for."""
+        said: dict[str, Any] = {}
+        if plain := [by for by in self.by if by != "embedding"]:
+            said["groups"] = {by: [group.to_dict() for group in groups(report, by)] for by in plain}
+        if "embedding" in self.by:
+            said["breakdown"] = {"embedding": embedding_breakdown(report).to_dict()}
+        return said
 
 
 def count(
@@ -136,6 +155,18 @@ def count(
         ),
     ] = None,
     sort: Annotated[Sort, typer.Option(help="Order of siblings.", rich_help_panel="Display")] = "order",
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="|".join(_GROUPINGS),
+            help="Sort the parameters into groups, as a further table. Repeatable.",
+            rich_help_panel="Display",
+        ),
+    ] = None,
+    breakdown: Annotated[
+        Literal["embedding"] | None,
+        typer.Option(help="Split the total into embeddings and the rest.", rich_help_panel="Display"),
+    ] = None,
     params: Annotated[bool, typer.Option("--params", help="Show every parameter.", rich_help_panel="Display")] = False,
     buffers: Annotated[bool, typer.Option("--buffers", help="Show buffers, too.", rich_help_panel="Display")] = False,
     format_name: Annotated[
@@ -164,6 +195,7 @@ def count(
     machine = chosen in {"csv", "tsv"}
     at_terminal = output is None and sys.stdout.isatty()
     options = Options(_depth(depth, machine=machine), sort, params, buffers, fold=not machine, cut=at_terminal)
+    groupings = _groupings(by or (), breakdown)
     keywords: dict[str, Any] = {
         "args": _arguments(arg or []),
         "weights": weights,
@@ -191,7 +223,7 @@ def count(
             from paramcount.renderers import renderer
 
             failures = [result for result in counted if isinstance(result, Failure)]
-            result = Counts(tuple(reports), tuple(failures), options)
+            result = Counts(tuple(reports), tuple(failures), options, groupings)
             destination.write(renderer(chosen).render(result, session.style(destination.stream)))
     return gravest(session.exit_codes)
 
@@ -224,6 +256,14 @@ def _words(targets: list[str], key: str | None) -> list[str]:
     if not words:
         raise UsageError("no target given", hint="for example: paramcount resnet50")
     return words if key is None else [f"{word}:{key}" for word in words]
+
+
+def _groupings(words: Iterable[str], breakdown: By | None) -> tuple[By, ...]:
+    for word in words:
+        if word not in _GROUPINGS:
+            hint = did_you_mean(closest(word, _GROUPINGS)) or f"there is {', '.join(_GROUPINGS)}"
+            raise UsageError(f"--by {word!r} is no way to group parameters", hint=hint)
+    return tuple(by for by in BY if by in words or by == breakdown)
 
 
 def _depth(text: str | None, *, machine: bool) -> Depth:
