@@ -228,8 +228,8 @@ def count(
     return gravest(session.exit_codes)
 
 
-def _jobs(words: list[str], keywords: dict[str, Any], commands: Iterable[str]) -> list[Job]:
-    def job(word: str) -> Job:
+def _jobs(words: list[str], keywords: dict[str, Any], commands: Iterable[str]) -> list[Job[Report]]:
+    def job(word: str) -> Job[Report]:
         def counted() -> Report:
             try:
                 return paramcount.count(word, **keywords)

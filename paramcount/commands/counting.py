@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 from paramcount import __version__
 from paramcount.commands.session import Session, others_print_to_stderr
 from paramcount.errors import EXIT_INTERRUPTED, Bug, BuildCrash, Interrupted, ParamcountError
-from paramcount.report import Report
+from paramcount.units import plural
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 FORMAT_VERSION = "1.0"
+Counted = TypeVar("Counted")
+
+# What a source whose models are torch's imports of ours when it builds its first one.
+_BUILDING = ("paramcount.modules.build", "paramcount.modules.read", "paramcount.modules.weightless")
+_A_MOMENT = 1.0  # seconds after which a worker that says nothing is looked after
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(Generic[Counted]):
     """One model to count."""
 
     label: str  # what the user calls it
     target: str
-    count: Callable[[], Report]
+    count: Callable[[], Counted]
+    isolated: bool = True  # whether it runs code that might change a process for the models after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +64,17 @@ def document(reports: list[dict[str, Any]], errors: list[dict[str, Any]]) -> dic
 
 
 def count_all(
-    session: Session, jobs: Sequence[Job], *, processes: int = 1, forked: bool = False
-) -> list[Report | Failure]:
-    """Return a report or a failure for each job, in their order; after an interrupt, for those up to it.
+    session: Session, jobs: Sequence[Job[Counted]], *, processes: int = 1, forked: bool = False
+) -> list[Counted | Failure]:
+    """Return what each job counted, or a failure, in their order; after an interrupt, for those up to it.
 
-    With several processes, or if ``forked``, each model is counted in a process of its own, forked once the libraries
-    are imported: whatever it does there, it does to itself. What it prints is shown in the jobs' order all the same.
+    With several processes, or if ``forked``, they are counted in worker processes, forked once the libraries are
+    imported, and replaced when a model takes one down; an isolated job gets one to itself, so whatever it does there,
+    it does to itself. What they print is shown in the jobs' order all the same.
     """
     if (forked or processes > 1) and hasattr(os, "fork"):
-        return _count_in_parallel(session, jobs, processes)
-    results: list[Report | Failure] = []
+        return _count_in_workers(session, jobs, processes)
+    results: list[Counted | Failure] = []
     for position, job in enumerate(jobs, start=1):
         of_many = f" ({position} of {len(jobs)})" if len(jobs) > 1 else ""
         with session.working(f"counting {job.label}{of_many}"), others_print_to_stderr():
@@ -97,136 +106,260 @@ def _interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _outcome(job: Job) -> Report | Failure:
+def _outcome(job: Job[Counted]) -> Counted | Failure:
     with _interrupts() as seen:
         result = _tried(job)
-    return Failure(job.label, job.target, Interrupted("interrupted")) if seen else result
+    return _interrupted(job) if seen else result
 
 
-def _tried(job: Job) -> Report | Failure:
+def _tried(job: Job[Counted]) -> Counted | Failure:
     try:
         return job.count()
     except ParamcountError as error:
         return Failure(job.label, job.target, error)
     except KeyboardInterrupt:
-        return Failure(job.label, job.target, Interrupted("interrupted"))
+        return _interrupted(job)
     except Exception as error:  # noqa: BLE001  # a bug of ours must not cost the other targets
         return Failure(job.label, job.target, Bug.of(error))
 
 
-def _count_in_parallel(session: Session, jobs: Sequence[Job], processes: int) -> list[Report | Failure]:
-    from multiprocessing import connection
+def _interrupted(job: Job[Any]) -> Failure:
+    return Failure(job.label, job.target, Interrupted("interrupted"))
 
-    with session.working(f"counting {len(jobs)} models"), others_print_to_stderr():
-        children: list[_Child] = []
+
+# Several at once ------------------------------------------------------------------------------------------------------
+
+
+def _count_in_workers(session: Session, jobs: Sequence[Job[Counted]], processes: int) -> list[Counted | Failure]:
+    crew = _Crew(jobs)
+    with session.working(f"counting {plural(len(jobs), 'model')}") as say, others_print_to_stderr():
         try:
             with _interrupts() as seen:
                 _import_libraries(jobs)
             if seen:
                 raise KeyboardInterrupt
-            for job in jobs:
-                running = [child for child in children if child.is_running]
-                if len(running) >= processes:
-                    connection.wait([child.pipe for child in running])
-                    for child in running:
-                        child.collect_if_ready()
-                children.append(_Child(job))
-            for child in children:
-                child.collect()
+            gc.freeze()  # or each worker would copy all that is imported, by looking for garbage in it
+            for done in crew.work(processes):
+                say(f"counting {plural(len(jobs), 'model')} ({done} done)")
         except KeyboardInterrupt:
-            pass  # what is not counted yet says that it was interrupted
+            session.exit_codes.append(EXIT_INTERRUPTED)  # what is not counted yet says that it was interrupted
         finally:
-            for child in children:
-                child.stop()
-    results: list[Report | Failure] = []
-    if len(children) < len(jobs):
-        missing = jobs[len(children)]
-        session.exit_codes.append(EXIT_INTERRUPTED)
-        results = [] if children else [Failure(missing.label, missing.target, Interrupted("interrupted"))]
-    for child in children:
-        child.show_log()
-        results.append(child.result)
-        if isinstance(child.result, Failure):
-            session.error(child.result.error, subject=child.job.label)
+            crew.dismiss()
+            gc.unfreeze()
+    started = max(crew.started, 1) if jobs else 0
+    results = [crew.results.get(number, _interrupted(jobs[number])) for number in range(started)]
+    for number, result in enumerate(results):
+        crew.show_log(number)
+        if isinstance(result, Failure):
+            session.error(result.error, subject=jobs[number].label)
+    crew.close_logs()
     return results
 
 
-def _import_libraries(jobs: Sequence[Job]) -> None:
-    """Import what the jobs need before they are forked: once, and not in each of them."""
+def _import_libraries(jobs: Iterable[Job[Any]]) -> None:
+    """Import what the jobs need before workers are forked: once, and not in each of them."""
     from paramcount.sources import resolve
 
+    libraries: dict[str, None] = {}
     for job in jobs:
-        with suppress(ParamcountError, ImportError, RuntimeError, OSError):  # the job itself will say so
-            for library in resolve(job.target)[0].LIBRARIES:
-                import_module(library)
+        with suppress(ParamcountError):  # the job itself will say so
+            libraries |= dict.fromkeys(resolve(job.target)[0].LIBRARIES)
+    for library in libraries:
+        with suppress(ImportError, RuntimeError, OSError):  # likewise
+            import_module(library)
+    if "torch" in sys.modules:
+        for module in _BUILDING:
+            import_module(module)
 
 
-class _Child:
-    """One job in a process of its own, whose output waits in a file until its turn."""
+class _Crew(Generic[Counted]):
+    """The workers that share some jobs, and what came of each job."""
 
-    def __init__(self, job: Job) -> None:
-        import tempfile
-        from multiprocessing import get_context
+    def __init__(self, jobs: Sequence[Job[Counted]]) -> None:
+        self.results: dict[int, Counted | Failure] = {}  # by the number of the job
+        self.started = 0  # jobs up to this number have been given to a worker
+        self._jobs = jobs
+        self._workers: list[_Worker] = []
+        self._logs: dict[int, _Log] = {}  # what each job printed
+        self._files: list[IO[bytes]] = []  # that the logs are in
 
-        self.job = job
-        self.result: Report | Failure = Failure(job.label, job.target, Interrupted("interrupted"))
-        self.is_running = True
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed in show_log()
-        context = get_context("fork")
-        self.pipe, theirs = context.Pipe(duplex=False)
-        self._process = context.Process(target=self._run, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
+    def work(self, processes: int) -> Iterator[int]:
+        """Do all jobs, and yield the number of those done as it grows."""
+        from multiprocessing import connection
 
-    def _run(self, pipe: Connection[Any, Any]) -> None:
-        import pickle
+        waiting = deque(range(len(self._jobs)))
+        while waiting or any(worker.is_busy for worker in self._workers):
+            while waiting and sum(worker.is_busy for worker in self._workers) < processes:
+                self._give(waiting.popleft())
+            busy = [worker for worker in self._workers if worker.is_busy]
+            # A process that a model started may hold the pipe of its dead parent open: so those still are asked, too.
+            connection.wait([worker.pipe for worker in busy], timeout=_A_MOMENT)
+            for worker in busy:
+                is_alive = worker.is_alive  # asked first: a last answer may come before the end
+                if worker.pipe.poll():
+                    waiting.extendleft(self._collect(worker))
+                elif not is_alive:
+                    waiting.extendleft(self._bury(worker))
+            yield len(self.results)
 
-        for stream in (1, 2):
-            os.dup2(self._log.fileno(), stream)
-        sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)  # noqa: SIM115
-        result = _outcome(self.job)
-        if isinstance(result, Failure) and result.error.__cause__ is not None:
-            result.error.keep_traceback()  # an exception loses its cause on the way
-        sys.setrecursionlimit(1_000_000)  # a report is as deep as its model
-        pipe.send_bytes(pickle.dumps(result))
-        sys.stderr.flush()
+    def _give(self, number: int) -> None:
+        """Give a job to a worker that has nothing to do, or else to a new one."""
+        self.started = max(self.started, number + 1)
+        for worker in [worker for worker in self._workers if not worker.is_busy]:
+            with suppress(OSError):  # what it did before has killed it since
+                worker.take(number)
+                return
+            self._leave(worker)
+        worker = _Worker(self._jobs, [worker.pipe for worker in self._workers])
+        self._workers.append(worker)
+        self._files.append(worker.log)
+        with suppress(OSError):  # that it is dead is noticed when its answer is waited for
+            worker.take(number)
 
-    def collect_if_ready(self) -> None:
-        if self.pipe.poll():
-            self.collect()
-
-    def collect(self) -> None:
-        if not self.is_running:
-            return
+    def _collect(self, worker: _Worker) -> list[int]:
+        """Take over what a worker has counted; return the jobs that are to be done again."""
         import pickle
 
         try:
-            self.result = pickle.loads(self.pipe.recv_bytes())  # noqa: S301  # from our own child
-        except EOFError:
-            self._process.join()
-            crash = BuildCrash(
-                f"{self.job.label} took its process down with it: {_cause_of_death(self._process.exitcode)}"
-            )
-            self.result = Failure(self.job.label, self.job.target, crash)
-        self._process.join()
-        self.is_running = False
-        self.pipe.close()
+            result = pickle.loads(worker.pipe.recv_bytes())  # noqa: S301  # from our own child
+        except (EOFError, OSError):
+            return self._bury(worker)
+        number = worker.number
+        self.results[number], self._logs[number] = result, worker.hand_over_log()
+        if self._jobs[number].isolated:
+            self._leave(worker)
+        return []
+
+    def _bury(self, worker: _Worker) -> list[int]:
+        """Note that a job killed its worker; if the worker had done others before, which may be to blame, try again."""
+        number, job = worker.number, self._jobs[worker.number]
+        worker.end()
+        self._leave(worker)
+        if worker.has_done_others:
+            return [number]
+        crash = BuildCrash(f"{job.label} took its process down with it: {_cause_of_death(worker.exit_code)}")
+        self.results[number], self._logs[number] = Failure(job.label, job.target, crash), worker.hand_over_log()
+        return []
+
+    def _leave(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.stop()
+
+    def dismiss(self) -> None:
+        """End all workers at once, whatever they are doing."""
+        for worker in self._workers:
+            if worker.is_busy:
+                self._logs[worker.number] = worker.hand_over_log()
+            worker.stop()
+        self._workers.clear()
+
+    def show_log(self, number: int) -> None:
+        """Show what a job printed."""
+        if number in self._logs:
+            self._logs[number].show()
+
+    def close_logs(self) -> None:
+        """Give back what the logs take."""
+        for file in self._files:
+            file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """What one job printed: a part of the file that its worker's output goes to."""
+
+    file: IO[bytes]
+    start: int
+    end: int
+
+    def show(self) -> None:
+        sys.stderr.flush()
+        position = self.start
+        with suppress(OSError, ValueError, AttributeError):
+            while chunk := os.pread(self.file.fileno(), min(self.end - position, 2**20), position):
+                sys.stderr.buffer.write(chunk)
+                position += len(chunk)
+            sys.stderr.flush()
+
+
+class _Worker:
+    """A process that counts one model after the other, and whose output waits in a file."""
+
+    def __init__(self, jobs: Sequence[Job[Any]], others: Iterable[Connection[Any, Any]]) -> None:
+        import tempfile
+        from multiprocessing import get_context
+
+        self.number = -1  # of the job it is at, or was at last
+        self.is_busy = False
+        self.has_done_others = False
+        self._jobs = jobs
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close_logs()
+        self._logged = 0
+        context = get_context("fork")
+        self.pipe, theirs = context.Pipe()
+        # Not a daemon, which may have no children: a model may start processes of its own.
+        self._process = context.Process(target=self._run, args=(theirs, [self.pipe, *others]))
+        self._process.start()
+        theirs.close()
+
+    def _run(self, pipe: Connection[Any, Any], others: Iterable[Connection[Any, Any]]) -> None:
+        for other in others:  # or no worker would notice that the program has gone
+            other.close()
+        for stream in (1, 2):
+            os.dup2(self.log.fileno(), stream)
+        sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)  # noqa: SIM115
+        with suppress(EOFError, KeyboardInterrupt):
+            while True:
+                pipe.send_bytes(_pickled(_outcome(self._jobs[pipe.recv()])))
+
+    def take(self, number: int) -> None:
+        """Start on a job.
+
+        Raises:
+            OSError: the process has ended.
+
+        """
+        self.has_done_others = self.number >= 0
+        self.number, self.is_busy = number, True
+        self.pipe.send(number)
+
+    def hand_over_log(self) -> _Log:
+        """Return what the job printed; the worker is ready for the next one."""
+        self.is_busy = False
+        start, self._logged = self._logged, os.fstat(self.log.fileno()).st_size
+        return _Log(self.log, start, self._logged)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.exitcode
+
+    def end(self) -> None:
+        """Let the process come to the end that it is at, so that its exit code is its own."""
+        self._process.join(_A_MOMENT)
 
     def stop(self) -> None:
-        if self.is_running:
-            self._process.terminate()
-            self._process.join()
-            self.is_running = False
+        """End the process at once: a model's threads, or what it does at exit, may take for ever."""
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
 
-    def show_log(self) -> None:
-        import shutil
 
-        with self._log as log:
-            log.seek(0)
-            sys.stderr.flush()
-            with suppress(OSError, ValueError, AttributeError):
-                shutil.copyfileobj(log, sys.stderr.buffer)
-                sys.stderr.flush()
+def _pickled(result: Any) -> bytes:
+    import pickle
+
+    if isinstance(result, Failure) and result.error.__cause__ is not None:
+        result.error.keep_traceback()  # an exception loses its cause on the way
+    sys.stderr.flush()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)  # a report is as deep as its model
+    try:
+        return pickle.dumps(result)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _cause_of_death(exit_code: int | None) -> str:

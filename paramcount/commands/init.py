@@ -71,7 +71,7 @@ def _found(session: Session) -> list[Report]:
     return found
 
 
-def _job(target: str) -> Job:
+def _job(target: str) -> Job[Report]:
     return Job(target, target, lambda: paramcount.count(target))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,10 +98,10 @@ class Session:
             print(encodable(text.rstrip("\n"), sys.stderr), file=sys.stderr)
 
     @contextmanager
-    def working(self, on: str) -> Iterator[None]:
-        """Show what takes long, on a terminal's stderr only."""
+    def working(self, on: str) -> Iterator[Callable[[str], None]]:
+        """Show what takes long, on a terminal's stderr only; yield what changes that line."""
         if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-            yield
+            yield lambda _: None
             return
         import threading
 
@@ -113,7 +113,7 @@ class Session:
         timer.daemon = True
         timer.start()
         try:
-            yield
+            yield status.update
         finally:
             timer.cancel()
             timer.join()

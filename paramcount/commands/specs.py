@@ -10,7 +10,7 @@ import typer
 
 import paramcount
 from paramcount.commands.counting import Job
-from paramcount.errors import UnmatchedPattern
+from paramcount.errors import UnknownTarget, UnmatchedPattern
 from paramcount.routing import WrongRouting
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _placed(spec: ModelSpec) -> Iterator[None]:
         raise type(error)(f"{place}: {error.message}", hint=error.hint) from error
 
 
-def job(spec: ModelSpec, config: Config) -> Job:
+def job(spec: ModelSpec, config: Config) -> Job[Report]:
     """Return the job that counts one model of a file; its paths are relative to the file."""
 
     def counted() -> Report:
@@ -54,4 +54,14 @@ def job(spec: ModelSpec, config: Config) -> Job:
                 device=spec.device,
             )
 
-    return Job(spec.name, spec.target, counted)
+    return Job(spec.name, spec.target, counted, isolated=not _is_catalogued(spec.target))
+
+
+def _is_catalogued(target: str) -> bool:
+    """Whether a library's own code builds the model, which leaves a process as it was."""
+    from paramcount.sources import resolve
+
+    try:
+        return resolve(target)[0].IS_CATALOGUE
+    except UnknownTarget:
+        return False

@@ -32,6 +32,7 @@ class Source(Protocol):
     EXAMPLE: str  # one target of this kind, for help and errors
     MEANING: str  # what such a target is, in a few words
     LIBRARIES: tuple[str, ...]  # what reading one imports, and what takes its time
+    IS_CATALOGUE: bool  # whether names() are the models of a library, rather than what is in this folder
 
     def claims(self, word: str) -> bool:
         """Whether ``word``, without a prefix, is of this kind. Reads no file's content and imports no torch."""
@@ -52,6 +53,11 @@ def sources() -> dict[str, Source]:
     """Return every source by its name."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     return {name: cast("Source", import_module(f"{__name__}.{name}")) for name in names}
+
+
+def catalogues() -> dict[str, Source]:
+    """Return the sources that have a list of models, by name."""
+    return {name: source for name, source in sources().items() if source.IS_CATALOGUE}
 
 
 def resolve(word: str) -> tuple[Source, str]:

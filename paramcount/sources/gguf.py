@@ -19,6 +19,7 @@ from paramcount.sources import Target
 
 EXAMPLE = "model.gguf, model-00001-of-00003.gguf"
 LIBRARIES = ("gguf",)
+IS_CATALOGUE = False
 MEANING = "weights in GGUF; the first part of several means them all"
 
 _FILE = ".gguf"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "net.py:Net, package.module:Net"
 LIBRARIES = ("torch",)
+IS_CATALOGUE = False
 MEANING = "a class, factory or instance of your own; -a key=value gives arguments"
 
 # What would be a module called json or ckpt, as in report.json:Net, is a part of a file.

@@ -21,6 +21,7 @@ from paramcount.units import plural
 
 EXAMPLE = "model.safetensors, model.safetensors.index.json"
 LIBRARIES = ()
+IS_CATALOGUE = False
 MEANING = "weights in safetensors, or the folder that they are in"
 
 _FILE = ".safetensors"

@@ -18,6 +18,7 @@ from paramcount.units import as_written, plural
 
 EXAMPLE = "report.json, report.json:Net"
 LIBRARIES = ()
+IS_CATALOGUE = False
 MEANING = "a report saved by -f json; a name picks one of several"
 
 _FORM = re.compile(r"(?P<file>.+?\.json)(?::(?P<name>.+))?", re.DOTALL)

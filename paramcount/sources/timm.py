@@ -16,6 +16,7 @@ from paramcount.sources import Target, library_of
 
 EXAMPLE = "timm:vit_base_patch16_224, timm:resnet50.a1_in1k"
 LIBRARIES = ("timm",)
+IS_CATALOGUE = True
 MEANING = "a timm model, with or without the tag of published weights"
 
 # timm registers a model by decorating its builder.

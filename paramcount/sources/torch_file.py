@@ -23,6 +23,7 @@ from paramcount.units import exact, plural, size
 
 EXAMPLE = "model.pt, checkpoint.ckpt:state_dict"
 LIBRARIES = ()
+IS_CATALOGUE = False
 MEANING = "a file of torch.save, never run; a dotted path picks a part of it"
 
 _NAME = "torch_file"

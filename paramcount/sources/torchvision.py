@@ -18,6 +18,7 @@ from paramcount.sources import Target, unknown
 
 EXAMPLE = "resnet50"
 LIBRARIES = ("torchvision",)
+IS_CATALOGUE = True
 MEANING = "a torchvision model; torchvision:resnet50 is the same"
 
 # torchvision registers a model by decorating its builder.

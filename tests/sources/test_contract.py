@@ -62,6 +62,13 @@ def test_a_source_has_examples_that_are_its_own(source: Source) -> None:
     assert source.MEANING
 
 
+def test_only_a_catalogue_has_names_in_an_empty_folder(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = Path("empty")
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    assert bool(list(source.names())) == source.IS_CATALOGUE
+
+
 def test_a_source_claims_no_nonsense(source: Source) -> None:
     for word in ("", " ", "no such thing", "?", "resnet5O", "a/b", "-"):
         assert not source.claims(word)
