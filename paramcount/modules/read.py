@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
-from paramcount.modules.packed import packed_notes, packed_params
+from paramcount.modules.packed import find_packed
 from paramcount.modules.unregistered import find_unregistered
 from paramcount.pause import paused_collector
 from paramcount.units import exact, plural
@@ -26,16 +26,18 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     Which parameters count is what ``model.named_parameters()`` says, by PyTorch's own rule: each tensor once, under
     its first name. Every other name of a tensor is listed too, tied to the first.
     """
-    counted = list(model.named_parameters())
-    buffered = list(model.named_buffers())
+    sightings = list(_walk(model))
+    packed = find_packed((sighting.name, sighting.module) for sighting in sightings)
+    counted = [(name, tensor) for name, tensor in model.named_parameters() if id(tensor) not in packed.taken]
+    buffered = [(name, tensor) for name, tensor in model.named_buffers() if id(tensor) not in packed.taken]
     first_names = {id(tensor): name for name, tensor in counted}
     first_buffers = {id(tensor): name for name, tensor in buffered}
 
-    sightings = list(_walk(model))
     params: dict[str, Param] = {}
     buffers: dict[str, Buffer] = {}
     for sighting in sightings:
         prefix = f"{sighting.name}." if sighting.name else ""
+        params.update((param.name, param) for param in packed.params.get(sighting.name, ()))
         # The registries themselves: unlike named_parameters() they have every name.
         for key, param in sighting.module._parameters.items():  # noqa: SLF001
             if param is not None and id(param) in first_names:
@@ -49,12 +51,11 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     if not params.keys() >= set(first_names.values()):
         # The model has a named_parameters() of its own, with names of its own: those are the names.
         params = {name: _param(name, tensor, name) for name, tensor in counted}
+        params.update((param.name, param) for held in packed.params.values() for param in held)
     if not buffers.keys() >= set(first_buffers.values()):
         buffers = {name: _buffer(name, tensor, name) for name, tensor in buffered}
 
     firsts = [(sighting.name, sighting.module) for sighting in sightings if sighting.same_as is None]
-    packed = [param for name, module in firsts for param in packed_params(name, module)]
-    params.update((param.name, param) for param in packed)
     return Inventory(
         target,
         source,
@@ -65,10 +66,11 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
         ),
         params=tuple(params.values()),
         buffers=tuple(buffers.values()),
+        overhead=packed.overhead,
         notes=(
-            *packed_notes(packed),
+            *packed.notes(),
             *_uninitialized_notes(firsts),
-            *find_unregistered(firsts, first_names),
+            *find_unregistered(firsts, first_names.keys() | packed.taken),
             *_shared_storage_notes(counted),
             *_pruned_notes(firsts),
             *_repeat_notes(sightings),
