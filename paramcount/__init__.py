@@ -33,6 +33,7 @@ def count(
     only: Only | None = None,
     active: str | Iterable[str] = (),
     device: Device = "auto",
+    trust_remote_code: bool = False,
 ) -> Report:
     """Count the parameters of a model.
 
@@ -48,6 +49,7 @@ def count(
         only: count only what is ``"trainable"``, or only what is ``"frozen"``.
         active: how many experts of a mixture each token passes through, such as ``"*.experts=2/8"``.
         device: where to build: ``"meta"`` never in real memory, ``"cpu"`` always, ``"auto"`` only as the last resort.
+        trust_remote_code: whether to run the code that comes with a transformers configuration, where it needs that.
 
     Raises:
         ParamcountError: the target is unknown, no model came of it, or a pattern matches nothing.
@@ -62,7 +64,7 @@ def count(
         from paramcount.sources import Target, resolve
 
         source, name = resolve(target)
-        inventory = source.read(Target(target, args or {}, weights, device), name)
+        inventory = source.read(Target(target, args or {}, weights, device, trust_remote_code), name)
     else:
         if args or weights is not None:
             raise ParamcountError("args and weights are for a constructor, and this model is built already")

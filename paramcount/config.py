@@ -101,6 +101,7 @@ class ModelSpec:
     unfreeze: tuple[str, ...] = ()
     active: tuple[str, ...] = ()
     device: Device = "auto"
+    trust_remote_code: bool = False
     places: Mapping[str, Location] = field(default_factory=dict, repr=False)  # of its keys: "target", "freeze", …
 
 
@@ -384,6 +385,9 @@ class _Defaults(_Strict):
         default=None,
         description="Build without memory (meta), in real memory (cpu), or that only as a last resort (auto).",
     )
+    trust_remote_code: bool | None = Field(
+        default=None, description="Run the Python code that comes with a transformers configuration, if it needs that."
+    )
     budget: _Limits | None = Field(default=None, description="Limits on the whole model.")
     layers: dict[str, _LayerLimits] | None = Field(
         default=None, description="Limits on layers, by a pattern of their dotted names: head, blocks.*.attn."
@@ -465,6 +469,7 @@ def _spec(name: str, written: _File, document: _Document) -> ModelSpec:
         tuple(_merged(written, name, "unfreeze") or ()),
         tuple(_merged(written, name, "active") or ()),
         _merged(written, name, "device") or "auto",
+        _merged(written, name, "trust_remote_code") or False,
         places,
     )
 
@@ -578,6 +583,8 @@ def _problem(mistake: ErrorDetails, document: _Document) -> Problem:
             message = _NO_VALUE if written is None else f"{as_written(written)} is no mapping of keys to values"
         case "list_type":
             message = f"{as_written(written)} is no list: write it in [ ]"
+        case "bool_type":
+            message = f"{as_written(written)} is neither true nor false"
         case "literal_error":
             words = re.findall(r"'([^']*)'", mistake["ctx"]["expected"])
             cure = did_you_mean(closest(str(written), words)) or f"there are {', '.join(words)}"

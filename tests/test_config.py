@@ -59,6 +59,7 @@ MODEL_KEYS = [
     "unfreeze",
     "active",
     "device",
+    "trust_remote_code",
     "budget",
     "layers",
     "allow",
@@ -171,6 +172,12 @@ def test_names_select_models_in_the_order_of_the_file() -> None:
     assert [spec.name for spec in config.select(["reference"])] == ["reference"]
     with pytest.raises(UsageError, match=r"^models.yaml has no model 'clasifier'\ndid you mean classifier\?$"):
         config.select(["reference", "clasifier"])
+
+
+def test_code_of_a_models_own_is_trusted_only_where_the_file_says_so() -> None:
+    text = "version: 1\ndefaults: {trust_remote_code: true}\nmodels:\n  a: {target: x.py, trust_remote_code: false}\n"
+    assert [each.trust_remote_code for each in read(text + "  b: {target: x.py}\n").models] == [False, True]
+    assert not read("version: 1\nmodels:\n  a: {target: x.py}\n").models[0].trust_remote_code
 
 
 def test_defaults_merge_key_by_key_and_a_models_own_key_wins() -> None:
@@ -438,6 +445,7 @@ def test_what_is_no_such_file_at_all_is_refused_with_its_place(text: str, expect
             "5:15: expected alphabetic or numeric character, but found '.': quote a pattern that begins with *",
         ),
         ("weights: true", "5:14: weights: true is no text: quote what is meant as text"),
+        ("trust_remote_code: yes", "5:24: trust_remote_code: 'yes' is neither true nor false"),
         ("device: cuda", "5:13: device: 'cuda' is unknown; there are auto, meta, cpu"),
         (
             "layers: {head: {}}",
@@ -571,6 +579,7 @@ def test_the_schema_is_valid_and_takes_the_example() -> None:
         "freeze: head",
         "allow: [{rule: total, max: 5}]",
         "device: cuda",
+        "trust_remote_code: maybe",
     ],
 )
 def test_the_schema_refuses_what_the_reader_refuses(body: str) -> None:

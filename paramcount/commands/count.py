@@ -112,6 +112,14 @@ def count(
             rich_help_panel="Model",
         ),
     ] = "auto",
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run the Python code that comes with a transformers configuration, where it has no other.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
     freeze: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Count these parameters as frozen. Repeatable.", rich_help_panel="Rules"),
@@ -200,6 +208,7 @@ def count(
         "args": _arguments(arg or []),
         "weights": weights,
         "device": device,
+        "trust_remote_code": trust_remote_code,
         "freeze": freeze or (),
         "unfreeze": unfreeze or (),
         "include": include or (),

@@ -52,6 +52,7 @@ def job(spec: ModelSpec, config: Config) -> Job[Report]:
                 unfreeze=spec.unfreeze,
                 active=spec.active,
                 device=spec.device,
+                trust_remote_code=spec.trust_remote_code,
             )
 
     return Job(spec.name, spec.target, counted, isolated=not _is_catalogued(spec.target))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import pkgutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ class Target:
     args: Mapping[str, Any] = field(default_factory=dict)  # for the constructor, by keyword
     weights: str | None = None  # published weights whose architecture variant is meant
     device: Device = "auto"
+    trust_remote_code: bool = False  # whether to run code that comes with a model's configuration
 
 
 class Source(Protocol):
@@ -92,7 +95,7 @@ def unknown(word: str, candidates: Iterable[str], *, name: str | None = None) ->
 
 @contextmanager
 def library_of(extra: str, word: str) -> Iterator[None]:
-    """Import the library that is named like its ``extra``, for the target ``word``, inside this context.
+    """Import the library that is named like its ``extra``, for the target ``word``, inside this context; quietly.
 
     Raises:
         MissingLibrary: it is not installed.
@@ -102,9 +105,22 @@ def library_of(extra: str, word: str) -> Iterator[None]:
     from paramcount.modules import failures_of
 
     try:
-        with failures_of(extra):
+        with failures_of(extra), without_warnings():
             yield
     except BuildError as error:
         if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == extra:
             raise MissingLibrary.of(word, extra) from error.__cause__
         raise
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keep what libraries warn of, which concerns how models are run, out of the answer to another question."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

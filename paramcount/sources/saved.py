@@ -75,6 +75,9 @@ def _reports(file: str) -> list[Any]:
         raise _unreadable(file if error.line is None else f"{file}:{error.line}", error.problem) from error
     reports = document.get("reports") if isinstance(document, dict) else None
     if not isinstance(reports, list):
+        if isinstance(document, dict) and "model_type" in document:
+            hint = f"it may be the configuration of a model: transformers:{file}"
+            raise UnreadableFile(f"{file}: it holds no report of paramcount", hint=hint)
         raise _unreadable(file, "it holds no report of paramcount")
     version = document.get("format_version")
     if not isinstance(version, str) or version.partition(".")[0] != _MAJOR:

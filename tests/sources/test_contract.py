@@ -18,6 +18,7 @@ from paramcount.errors import UnknownTarget
 from paramcount.inventory import Inventory
 from paramcount.sources import Source, Target, resolve, sources
 from tests.conftest import MODELS
+from tests.language_models import CONFIGS
 
 # One target of each source that can be counted here and now. A new source is to be added.
 READABLE = {
@@ -28,6 +29,7 @@ READABLE = {
     "timm": "timm:resnet18",
     "torch_file": "model.pt",
     "torchvision": "squeezenet1_1",
+    "transformers": f"transformers:{CONFIGS / 't5-small.json'}",
 }
 
 
