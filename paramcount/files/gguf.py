@@ -255,4 +255,4 @@ def _stored(name: str, shape: tuple[int, ...], kind: str, block: int, size: int)
     nbytes = numel // block * size
     if nbytes > _LARGEST:
         raise _Misfit(f"{quoted(name)} has the shape {list(shape)}, of more bytes than the format can count")
-    return Stored(name, shape, _DTYPES.get(kind, kind), numel, nbytes)
+    return Stored(name, shape, _DTYPES.get(kind, kind), numel, nbytes, packed=kind not in _DTYPES)

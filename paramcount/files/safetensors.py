@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from paramcount.errors import UnreadableFile
+from paramcount.files.packed import LONGEST_VALUE, VALUES
 from paramcount.files.ranges import Ranges
 from paramcount.files.state_dict import Stored
 from paramcount.jsons import MalformedJson, load
@@ -83,7 +85,7 @@ def tensors(file: Ranges) -> list[Stored]:
     try:
         described = dict(_described(text))
         _demand_layout(described, file.size - _LENGTH - len(text))
-        stored = [_stored(name, *entry) for name, entry in described.items()]
+        stored = [_with_value(_stored(name, *entry), entry, file, len(text)) for name, entry in described.items()]
     except (_Misfit, MalformedJson) as error:
         raise UnreadableFile(f"{file.name} is no valid safetensors file: {error}") from error
     return in_order(stored)
@@ -301,6 +303,13 @@ def _demand_layout(described: dict[str, _Entry], size: int) -> None:
         raise _Misfit(f"its tensors take {covered:,} bytes, and {size:,} are there: it is cut short")
     if covered < size:
         raise _Misfit(f"its tensors take {covered:,} bytes, and {size:,} are there")
+
+
+def _with_value(tensor: Stored, entry: _Entry, file: Ranges, header: int) -> Stored:
+    """Return a tensor with its value, where that is small and says how another tensor is packed."""
+    if tensor.name.endswith(VALUES) and tensor.nbytes <= LONGEST_VALUE:
+        return replace(tensor, value=file.read(_LENGTH + header + entry[2], tensor.nbytes))
+    return tensor
 
 
 def _stored(name: str, dtype: str, shape: list[int], start: int, end: int) -> Stored:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 
+from paramcount.files.packed import Config, unpacked
+from paramcount.files.stored import Stored
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.units import plural
+
+__all__ = ["Stored", "inventory"]
 
 # What PyTorch's own modules register as buffers under names that no parameter of theirs has:
 # https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A tensor as a file describes it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str  # as PyTorch names it: "bfloat16"
-    numel: int
-    nbytes: int  # that its elements take in the file
-    requires_grad: bool | None = None  # None: the file does not say
-    memory: Hashable = None  # equal for tensors that are the same memory; None: it shares none
 
 
 def inventory(
@@ -34,6 +24,7 @@ def inventory(
     types: dict[str, str] | None = None,
     buffers: frozenset[str] | None = None,
     notes: tuple[Note, ...] = (),
+    config: Config = lambda: None,
 ) -> Inventory:
     """Return what a file holds.
 
@@ -44,29 +35,59 @@ def inventory(
         types: the classes of modules by dotted name, where the file says ("" is the model itself).
         buffers: the names of buffers, where the file says; else they are told by their names, and a note says so.
         notes: what else there is to say.
+        config: returns what the config.json beside the file says; called where the width of packed weights needs it.
 
     """
     types = types or {}
     modules: dict[str, Module] = {"": Module("", types.get("", ""))}
     for name in types:
         _add_module(name, modules, types)
-    params, stored_buffers = [], []
+    found = unpacked(tensors, config)
+    params, stored_buffers, overhead = [], [], []
     firsts: dict[Hashable, str] = {}
-    for tensor in tensors:
-        _add_module(tensor.name.rpartition(".")[0], modules, types)
+    for tensor in found.tensors:
         first = tensor.name if tensor.memory is None else firsts.setdefault(tensor.memory, tensor.name)
         tied_to = None if first == tensor.name else first
-        if tensor.name in buffers if buffers is not None else tensor.name.rpartition(".")[2] in _BUFFERS:
-            stored_buffers.append(Buffer(tensor.name, tensor.shape, tensor.dtype, tensor.numel, tensor.nbytes, tied_to))
+        if tensor.name in found.overhead:  # its module is that of the weight, which is added with that
+            overhead.append(_buffer(tensor, tied_to))
+            continue
+        _add_module(tensor.name.rpartition(".")[0], modules, types)
+        if not tensor.packed and _is_buffer(tensor.name, buffers):
+            stored_buffers.append(_buffer(tensor, tied_to))
         else:
-            params.append(
-                Param(
-                    tensor.name, tensor.shape, tensor.dtype, tensor.numel, tensor.nbytes, tensor.requires_grad, tied_to
-                )
-            )
+            params.append(_param(tensor, tied_to))
     if buffers is None and params:
         notes = (*notes, _told_by_name(len(stored_buffers)))
-    return Inventory(target, source, tuple(modules.values()), tuple(params), tuple(stored_buffers), notes)
+    return Inventory(
+        target,
+        source,
+        tuple(modules.values()),
+        tuple(params),
+        tuple(stored_buffers),
+        (*notes, *found.notes),
+        tuple(overhead),
+    )
+
+
+def _is_buffer(name: str, buffers: frozenset[str] | None) -> bool:
+    return name in buffers if buffers is not None else name.rpartition(".")[2] in _BUFFERS
+
+
+def _param(tensor: Stored, tied_to: str | None) -> Param:
+    return Param(
+        tensor.name,
+        tensor.shape,
+        tensor.dtype,
+        tensor.numel,
+        tensor.nbytes,
+        tensor.requires_grad,
+        tied_to,
+        packed=tensor.packed,
+    )
+
+
+def _buffer(tensor: Stored, tied_to: str | None) -> Buffer:
+    return Buffer(tensor.name, tensor.shape, tensor.dtype, tensor.numel, tensor.nbytes, tied_to)
 
 
 def _add_module(name: str, modules: dict[str, Module], types: dict[str, str]) -> None:

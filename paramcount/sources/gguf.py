@@ -16,6 +16,7 @@ from paramcount.files.state_dict import Stored, inventory
 from paramcount.inventory import Inventory, Note
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
+from paramcount.units import exact, plural
 
 EXAMPLE = "model.gguf, model-00001-of-00003.gguf"
 LIBRARIES = ("gguf",)
@@ -54,8 +55,17 @@ def read(target: Target, name: str) -> Inventory:
         raise UnknownTarget(f"{name!r} is no GGUF file", hint=f"for example: {EXAMPLE}")
     with paused_collector():
         stored, notes = _read(os.path.expanduser(name))  # noqa: PTH111  # a Path would drop the ./ that the user wrote
+        notes = (*notes, *_packed(stored))
         counted = inventory(stored, target=target.word, source="gguf", notes=notes)
         return replace(counted, form="other")  # its names are llama.cpp's
+
+
+def _packed(stored: Iterable[Stored]) -> Iterable[Note]:
+    found = [tensor for tensor in stored if tensor.packed]
+    if found:
+        dtypes, elements = ", ".join(sorted({tensor.dtype for tensor in found})), sum(each.numel for each in found)
+        message = f"{plural(len(found), 'tensor')} in blocks ({dtypes}) count as the {exact(elements)} weights in them"
+        yield Note("packed", "", message)
 
 
 _Read = tuple[tuple[Stored, ...], tuple[Note, ...]]

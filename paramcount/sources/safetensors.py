@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from paramcount.errors import UnknownTarget, UnreadableFile, UsageError
+from paramcount.files.model_config import beside
 from paramcount.files.ranges import opened
 from paramcount.files.safetensors import in_order, quoted, tensors
 from paramcount.files.state_dict import Stored, inventory
@@ -57,11 +59,19 @@ def read(target: Target, name: str) -> Inventory:
         raise UsageError(f"{target.word} is a file of weights, which takes no arguments and no --weights")
     with paused_collector():
         stored, notes = _read(name)
-        counted = inventory(stored, target=target.word, source="safetensors", notes=notes)
-        return replace(counted, form="bare state dict")
+        config = partial(beside, _inner(name))
+        counted = inventory(stored, target=target.word, source="safetensors", notes=notes, config=config)
+        is_plain = not any(param.packed for param in counted.params)
+        return replace(counted, form="bare state dict" if is_plain else "other")
 
 
 _Read = tuple[list[Stored], tuple[Note, ...]]
+
+
+def _inner(name: str) -> str:
+    """Return the path of a file beside which the model's config is."""
+    path = os.path.expanduser(name)  # noqa: PTH111  # a Path would drop the ./ that the user wrote
+    return os.path.join(path, "") if os.path.isdir(path) else path  # noqa: PTH112, PTH118  # the same
 
 
 def _read(name: str) -> _Read:

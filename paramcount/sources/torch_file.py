@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest, did_you_mean
 from paramcount.files import state_dict, torch_archive, torch_modules
+from paramcount.files.model_config import beside
 from paramcount.files.pickles import MalformedPickle, Record
 from paramcount.files.ranges import opened
 from paramcount.files.state_dict import Stored
@@ -81,8 +84,12 @@ def _inventory(archive: Archive, file: str, path: str | None, word: str) -> Inve
         source=_NAME,
         buffers=_buffers(tensors),
         notes=(*notes, *_views(tensors)),
+        config=partial(beside, os.path.expanduser(file)),  # noqa: PTH111  # a Path would drop the ./ of the user
     )
-    inventory = replace(inventory, form="state dict" if _has_versions(part.value) else "bare state dict")
+    if any(param.packed for param in inventory.params):
+        inventory = replace(inventory, form="other")
+    else:
+        inventory = replace(inventory, form="state dict" if _has_versions(part.value) else "bare state dict")
     return _with_lazy(inventory, {each.name for each in tensors if each.tensor.shape is None})
 
 

@@ -84,6 +84,10 @@ def test_weights_count_as_weights_and_bytes_as_stored(file: Path) -> None:
         ("blk.0.ffn_up.weight", (3, 100, 256), "Q6_K", 3 * 100 * 210),
     ]
     assert report.total == report.unknown == 256 + 512 * 256 + 3 * 100 * 256
+    assert report.packed == 512 * 256 + 3 * 100 * 256
+    assert [note.message for note in report.notes if note.code == "packed"] == [
+        "2 tensors in blocks (Q4_0, Q6_K) count as the 207,872 weights in them"
+    ]
 
 
 @pytest.mark.parametrize("kind", GGML_QUANT_SIZES, ids=lambda kind: kind.name)

@@ -1,0 +1,604 @@
+"""Tells what packed weights stand for, by the tensors that quantising libraries keep beside them.
+
+A layout is one entry of ``LAYOUTS``, and the function that it names: a new one is added there, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
+from typing import Any, TypeGuard
+
+from paramcount.files.stored import Stored
+from paramcount.inventory import Note
+from paramcount.jsons import MalformedJson, load
+from paramcount.units import exact, plural
+
+Config = Callable[[], Mapping[str, Any] | None]  # what the config.json beside the file says; None: there is none
+
+# Endings of the small tensors whose values say how another is packed, and how large they get.
+VALUES = (".weight_shape", ".shape", ".nbits", ".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4")
+LONGEST_VALUE = 4096  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """The tensors of a file, with packed ones as what they stand for."""
+
+    tensors: list[Stored]  # in the order that they were given in
+    overhead: frozenset[str]  # names of those that say how others are packed: no parameters, and no buffers
+    notes: tuple[Note, ...]
+
+
+def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpacked:
+    """Return all tensors, packed ones with the shape, number and dtype of the weights they stand for.
+
+    What cannot be told for certain stays as it is stored, and a note says so.
+    """
+    given = list(tensors)
+    # With a dot before each name, those of a lone layer's tensors end as those of any other do.
+    by_name = {f".{tensor.name}": tensor for tensor in given}
+    config = cache(config)
+    found = _Findings()
+    for name in by_name:
+        if name.endswith(_MARKS):
+            for layout, stem in _candidates(name):
+                found.add(layout, Group(stem, by_name, config))
+    for name, tensor in by_name.items():
+        found.add_alone(name, tensor)
+    return Unpacked(
+        [found.weights.get(tensor.name, tensor) for tensor in given], frozenset(found.overhead), tuple(found.notes())
+    )
+
+
+def _candidates(name: str) -> Iterator[tuple[Layout, str]]:
+    for layout in LAYOUTS:
+        for mark in layout.marks:
+            if name.endswith(mark):
+                yield layout, name.removesuffix(mark)
+
+
+class _Findings:
+    """What is found out, weight by weight."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Stored] = {}
+        self.overhead: set[str] = set()
+        self._told: dict[tuple[str, str], list[Stored]] = {}  # weights by their layout, and by what tells their size
+        self._unclear: dict[str, tuple[str, str]] = {}  # the layout and the problem by name
+
+    def add(self, layout: Layout, group: Group) -> None:
+        held = group.get(layout.holder)
+        if held is None or held.packed or held.name in self.weights:
+            return
+        try:
+            weight = layout.read(group, held)
+        except Unclear as problem:
+            self._unclear.setdefault(held.name, (layout.name, str(problem)))
+            return
+        if weight is not None:
+            whole = replace(held, shape=weight.shape, numel=prod(weight.shape), dtype=weight.dtype, packed=True)
+            self.weights[held.name] = whole
+            self._told.setdefault((layout.name, weight.told or layout.told), []).append(whole)
+            self.overhead |= set(group.names(layout.beside, layout.around)) - {held.name}
+
+    def add_alone(self, name: str, tensor: Stored) -> None:
+        """Add a tensor that nothing beside it says anything of."""
+        if tensor.dtype in _INTEGERS and name.endswith(_INTEGERS[tensor.dtype]):
+            self._unclear.setdefault(tensor.name, ("", "of a layout that is not known"))
+        elif self.weights and tensor.numel == 1 and name.endswith(_ACTIVATIONS):
+            self.overhead.add(tensor.name)
+
+    def notes(self) -> Iterator[Note]:
+        for (layout, by), weights in self._told.items():
+            dtypes = ", ".join(sorted({weight.dtype for weight in weights}))
+            stand = "counts as the weights it stands" if len(weights) == 1 else "count as the weights they stand"
+            elements = exact(sum(weight.numel for weight in weights))
+            message = f"{plural(len(weights), 'tensor')} of {layout} ({dtypes}) {stand} for, {elements} by {by}"
+            yield Note("packed", "", message)
+        alike: dict[tuple[str, str], list[str]] = {}
+        for name, why in self._unclear.items():
+            if name not in self.weights and name not in self.overhead:
+                alike.setdefault(why, []).append(name)
+        for (layout, problem), names in alike.items():
+            others = f", as {plural(len(names) - 1, 'other')}," if len(names) > 1 else ""
+            what = f"is packed as by {layout}{others}" if layout else f"holds integers{others}"
+            message = f"{what} {problem}: what counts are the elements that are stored, not the weights they stand for"
+            yield Note("stored-elements", names[0], message)
+
+
+# What a layout is -----------------------------------------------------------------------------------------------------
+
+
+class Unclear(ValueError):
+    """Tensors have the names of a layout, and do not say what it stands for: what is missing, or contradicts itself."""
+
+
+def absent(key: str) -> Unclear:
+    """Return the error for a tensor that a layout needs, and that is not there."""
+    return Unclear(f"and lacks its {key} (where that is in another shard, name the folder)")
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a packed tensor stands for."""
+
+    shape: tuple[int, ...]
+    dtype: str  # "int4", "nf4"
+    told: str = ""  # by what, where it is not what the layout says
+
+
+class Group:
+    """Tensors whose names begin alike."""
+
+    def __init__(self, stem: str, tensors: Mapping[str, Stored], config: Config) -> None:
+        """Take those of ``tensors`` whose names, which begin with a dot, begin with ``stem``."""
+        self.stem = stem
+        self.config = config
+        self._tensors = tensors
+
+    def get(self, ending: str) -> Stored | None:
+        """Return the tensor with this ending, if there is one."""
+        return self._tensors.get(self.stem + ending)
+
+    def demand(self, ending: str) -> Stored:
+        """Return the tensor with this ending.
+
+        Raises:
+            Unclear: there is none.
+
+        """
+        found = self.get(ending)
+        if found is None:
+            raise absent((self.stem.rpartition(".")[2] + ending).rpartition(".")[2])
+        return found
+
+    def names(self, beside: Iterable[str], around: Iterable[str]) -> Iterator[str]:
+        """Yield the names of tensors with endings of the group's stem, and of the module it is in."""
+        module = self.stem.rpartition(".")[0] if self.stem.endswith(".weight") else self.stem
+        for name in (*(self.stem + ending for ending in beside), *(f"{module}.{key}" for key in around)):
+            if name in self._tensors:
+                yield self._tensors[name].name
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How one kind of library packs weights."""
+
+    name: str
+    marks: tuple[str, ...]  # endings of names that tell it; what is before is the stem
+    holder: str  # the ending, after the stem, of the tensor that holds the weights
+    read: Callable[[Group, Stored], Weight | None]  # None: it is something else after all
+    told: str  # what says how large a weight is, for a note
+    beside: tuple[str, ...] = ()  # endings, after the stem, of what is overhead
+    around: tuple[str, ...] = ()  # keys, in the weight's module, of what is overhead
+
+
+# GPTQ and AWQ ---------------------------------------------------------------------------------------------------------
+
+_WORDS = {"int8": 8, "uint8": 8, "int16": 16, "int32": 32, "uint32": 32, "int64": 64}  # bits
+_BITS = range(2, 9)
+_MISFIT = "and the shapes of its tensors do not go together"
+
+
+def _gptq(group: Group, held: Stored) -> Weight | None:
+    """Read ``qweight [in * bits / 32, out]`` beside ``scales [groups, out]``.
+
+    ``qzeros [groups, out * bits / 32]`` and ``g_idx [in]`` say how many bits, and each may be missing:
+    https://github.com/ModelCloud/GPTQModel/blob/main/gptqmodel/nn_modules/qlinear/__init__.py
+    """
+    if held.dtype not in _WORDS or len(held.shape) != 2:  # noqa: PLR2004  # a matrix
+        return None
+    scales, zeros, order = group.demand(".scales"), group.get(".qzeros"), group.get(".g_idx")
+    (rows, out), word = held.shape, _WORDS[held.dtype]
+    if scales.shape[1:] != (out,):
+        return None
+    if zeros is not None and (len(zeros.shape) != 2 or zeros.shape[0] != scales.shape[0]):  # noqa: PLR2004  # a matrix
+        raise Unclear(_MISFIT)
+    found = {
+        bits: order.numel if order is not None else rows * word // bits
+        for bits in _BITS
+        if (zeros is None or zeros.shape[1] == _words(out, bits, word))
+        and (rows == _words(order.numel, bits, word) if order is not None else rows * word % bits == 0)
+    }
+    return _settled({bits: each for bits, each in found.items() if _is_grouped(each, scales.shape[0])}, out, group)
+
+
+def _words(elements: int, bits: int, word: int) -> int:
+    return -(-elements * bits // word)
+
+
+def _is_grouped(elements: int, groups: int) -> bool:
+    """Whether so many elements make so many groups of one size, the last of which may be smaller."""
+    return 0 < groups <= elements and -(-elements // -(-elements // groups)) == groups
+
+
+def _settled(found: Mapping[int, int], out: int, group: Group) -> Weight:
+    """Return the matrix of the one width that is possible, or of the one that the config says among several."""
+    if not found:
+        raise Unclear(_MISFIT)
+    bits = min(found) if len(found) == 1 else _quantization(group).get("bits")
+    if type(bits) is not int or bits not in found:
+        raise Unclear(f"and its shapes allow {_either(found)} bits: {_put_config(group)}")
+    return Weight((out, found[bits]), f"int{bits}")
+
+
+def _either(numbers: Iterable[int]) -> str:
+    return " or ".join(map(str, numbers))
+
+
+def _awq(group: Group, held: Stored) -> Weight | None:
+    """Read AWQ's forms: GEMM, Marlin, GEMV and GEMV fast.
+
+    https://github.com/casper-hansen/AutoAWQ/tree/main/awq/modules/linear
+    """
+    if held.dtype not in {"int16", "int32"} or len(held.shape) != 2:  # noqa: PLR2004  # a matrix
+        return None
+    scales, zeros = group.demand(".scales"), group.get(".qzeros")
+    if len(scales.shape) != 2 or (zeros is not None and len(zeros.shape) != 2):  # noqa: PLR2004  # a matrix
+        raise Unclear(_MISFIT)
+    (rows, columns), (first, last) = held.shape, scales.shape
+    zero_shape = None if zeros is None else zeros.shape
+    shape = None
+    if held.dtype == "int16":
+        if rows * 4 == last and zero_shape == scales.shape:
+            shape = (last, columns)
+    elif columns * 8 == last and zero_shape in {None, (first, columns)} and _is_grouped(rows, first):
+        shape = (last, rows)
+    elif columns == last * 2 and zero_shape is None and _is_grouped(rows * 16, first):
+        shape = (last, rows * 16)
+    elif zero_shape is not None and first == rows == zero_shape[0] and zero_shape[1] * 8 == last:
+        shape = (rows, columns * 8)
+    if shape is None:
+        raise Unclear(_MISFIT)
+    return Weight(shape, "int4")
+
+
+def _marlin(group: Group, held: Stored) -> Weight | None:
+    """Read ``B [in / 16, out * 2]`` in int32, and ``s [groups, out]``, of 4 bits.
+
+    https://github.com/IST-DASLab/marlin/blob/master/marlin/__init__.py
+    """
+    scales = group.get(".s")
+    if scales is None or held.dtype != "int32" or len(held.shape) != 2:  # noqa: PLR2004  # a matrix
+        return None
+    if scales.shape[1:] != (held.shape[1] // 2,) or not _is_grouped(held.shape[0] * 16, scales.shape[0]):
+        raise Unclear(_MISFIT)
+    return Weight((held.shape[1] // 2, held.shape[0] * 16), "int4")
+
+
+# bitsandbytes ---------------------------------------------------------------------------------------------------------
+
+
+def _bnb_4bit(group: Group, held: Stored) -> Weight | None:
+    """Read a weight as bytes, two elements each, beside a ``quant_state`` of JSON that has its shape.
+
+    ``QuantState.as_dict`` in https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/bitsandbytes/functional.py
+    """
+    states = [(kind, group.get(f".quant_state.bitsandbytes__{kind}")) for kind in ("nf4", "fp4")]
+    kind, state = next(((kind, each) for kind, each in states if each is not None), ("", None))
+    if state is None:
+        raise absent("quant_state")
+    most = 2 * held.nbytes  # an odd number of elements leaves half of the last byte empty
+    if state.value is None:
+        return Weight((most,), kind, "their bytes, two weights each")
+    try:
+        said = load(state.value)
+    except MalformedJson as error:
+        raise Unclear("and its quant_state is no JSON") from error
+    shape = said.get("shape") if isinstance(said, dict) else None
+    if not _is_shape(shape) or prod(shape) not in {most, most - 1}:
+        raise Unclear("and the shape in its quant_state does not go with its size")
+    return Weight(tuple(shape), kind)
+
+
+def _is_shape(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
+
+
+def _bnb_8bit(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight`` in int8, one byte an element, beside ``SCB [out]``.
+
+    https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/bitsandbytes/nn/modules.py, ``Linear8bitLt``.
+    """
+    if held.dtype != "int8":
+        return None
+    if group.demand(".SCB").shape != held.shape[:1]:
+        raise Unclear(_MISFIT)
+    return Weight(held.shape, "int8")
+
+
+# Scaled floats and integers of eight bits, and block floats of four and six -------------------------------------------
+
+
+def _scaled(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight`` with ``weight_scale_inv`` or ``weight_scale``, as DeepSeek-V3 and compressed-tensors have it."""
+    return _with_scale(held, group.get("_scale_inv") or group.demand("_scale"))
+
+
+def _scaled_by_module(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight`` with ``scale``, as DeepSeek's own inference code has it."""
+    scale = group.get(".scale") or group.get(".scale_weight")
+    return None if scale is None else _with_scale(held, scale)
+
+
+def _with_scale(held: Stored, scale: Stored) -> Weight | None:
+    if held.dtype == "uint8" or (held.dtype == "int8" and scale.dtype == "float8_e8m0fnu"):
+        return _blocks_of_floats(held, scale)
+    if held.dtype != "int8" and not held.dtype.startswith("float8_"):
+        return None
+    if scale.numel > held.numel:
+        raise Unclear(_MISFIT)
+    return Weight(held.shape, held.dtype)
+
+
+# By the bytes that share a scale: the dtype, and elements in so many bytes.
+# The formats of the Open Compute Project have blocks of 32, https://www.opencompute.org/documents/
+# ocp-microscaling-formats-mx-v1-0-spec-final-pdf; NVIDIA's has blocks of 16 and scales in float8.
+_BLOCKS = {8: ("nvfp4", 2, 1), 16: ("mxfp4", 2, 1), 24: ("mxfp6", 4, 3)}
+
+
+def _blocks_of_floats(held: Stored, scale: Stored) -> Weight:
+    """Read ``weight [..., in / 2]`` in bytes, and a scale for each block of a row."""
+    columns, blocks = (each.shape[-1] if each.shape else 0 for each in (held, scale))
+    size, rest = divmod(columns, blocks) if blocks else (0, 0)
+    if rest or size not in _BLOCKS or held.shape[:-1] != scale.shape[:-1]:
+        raise Unclear("and the scales do not tell how many weights share a byte")
+    dtype, elements, in_bytes = _BLOCKS[size]
+    return Weight((*held.shape[:-1], columns // in_bytes * elements), dtype)
+
+
+def _gpt_oss(ending: str) -> Callable[[Group, Stored], Weight | None]:
+    """Read ``blocks [..., groups, 16]`` and ``scales [..., groups]``, 32 elements a group.
+
+    https://github.com/openai/gpt-oss/blob/main/gpt_oss/torch/weights.py
+    """
+
+    def read(group: Group, held: Stored) -> Weight | None:
+        if held.dtype != "uint8" or held.shape[-1:] != (16,):
+            return None
+        if group.demand(ending).shape != held.shape[:-1]:
+            raise Unclear(_MISFIT)
+        return Weight((*held.shape[:-2], held.shape[-2] * 32), "mxfp4")
+
+    return read
+
+
+# compressed-tensors ---------------------------------------------------------------------------------------------------
+
+
+def _compressed(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight_packed [..., in * bits / 32]``, whose ``weight_shape`` holds the shape; floats as bytes have none.
+
+    https://github.com/vllm-project/compressed-tensors/tree/main/src/compressed_tensors/compressors
+    """
+    if held.dtype == "uint8":
+        return _blocks_of_floats(held, group.demand("_scale"))
+    if held.dtype != "int32":
+        return None
+    shape = _numbers(group.demand("_shape"))
+    if shape is None:
+        raise Unclear("and its weight_shape could not be read: save it as safetensors")
+    word = _WORDS[held.dtype]
+    if len(shape) != len(held.shape) or tuple(shape[:-1]) != held.shape[:-1] or not shape[-1]:
+        raise Unclear(_MISFIT)
+    fits = [bits for bits in _BITS if held.shape[-1] == _words(shape[-1], bits, word)]
+    if not fits:  # older versions let no element reach into the next word
+        fits = [bits for bits in _BITS if held.shape[-1] == -(-shape[-1] // (word // bits))]
+    if not fits:
+        raise Unclear(_MISFIT)
+    said = [scheme.get("num_bits") for scheme in _schemes(group)] if len(fits) > 1 else []
+    bits = next((b for b in fits if b in said), fits[0])
+    return Weight(tuple(shape), f"int{bits}")
+
+
+def _schemes(group: Group) -> Iterator[Mapping[str, Any]]:
+    """Yield what the config says of weights, of each group of modules."""
+    groups = _quantization(group).get("config_groups")
+    for each in groups.values() if isinstance(groups, dict) else ():
+        weights = each.get("weights") if isinstance(each, dict) else None
+        if isinstance(weights, dict):
+            yield weights
+
+
+def _bitmask(group: Group, held: Stored) -> Weight | None:
+    """Read ``compressed``, the elements that are not 0, beside ``bitmask``, a bit for each, and ``shape``."""
+    mask, stored_shape = group.demand(".bitmask"), group.get(".shape")
+    shape = _numbers(stored_shape) if stored_shape is not None else None
+    if mask.dtype != "uint8" or shape is None:
+        return None
+    if prod(shape[:-1]) * -(-shape[-1] // 8) != mask.numel or held.numel > prod(shape):
+        raise Unclear(_MISFIT)
+    return Weight(tuple(shape), held.dtype)
+
+
+def _numbers(tensor: Stored) -> list[int] | None:
+    """Return the elements of a list of whole numbers; None where they were not read."""
+    width = _WORDS.get(tensor.dtype, 0) // 8
+    if tensor.value is None or not width or not tensor.value or len(tensor.value) % width:
+        return None
+    parts = (tensor.value[at : at + width] for at in range(0, len(tensor.value), width))
+    numbers = [int.from_bytes(part, "little", signed=True) for part in parts]
+    return numbers if all(number >= 0 for number in numbers) else None
+
+
+# MLX ------------------------------------------------------------------------------------------------------------------
+
+# By the bits of a row that share a scale in uint8: what it is, and how wide.
+_MLX_FLOATS = {64: ("nvfp4", 4), 128: ("mxfp4", 4), 256: ("mxfp8", 8)}
+
+
+def _mlx(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight [..., in * bits / 32]`` in uint32, ``scales`` and ``biases [..., in / group_size]``.
+
+    The shapes alone fit several widths; config.json says which:
+    https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/utils.py, ``load_model``.
+    """
+    if held.dtype != "uint32" or not held.shape:
+        return None
+    scales, word = group.demand(".scales"), _WORDS[held.dtype]
+    row, groups = held.shape[-1] * word, scales.shape[-1] if scales.shape else 0
+    if held.shape[:-1] != scales.shape[:-1] or not groups or row % groups:
+        raise Unclear(_MISFIT)
+    if scales.dtype == "uint8":
+        if row // groups not in _MLX_FLOATS:
+            raise Unclear(_MISFIT)
+        dtype, bits = _MLX_FLOATS[row // groups]
+    else:
+        bits = _mlx_bits(group, row // groups)
+        dtype = f"int{bits}"
+    if row % bits:
+        raise Unclear(_MISFIT)
+    return Weight((*held.shape[:-1], row // bits), dtype)
+
+
+def _mlx_bits(group: Group, shared: int) -> int:
+    """Return what the config says of a module, whose scales are for ``shared`` bits each."""
+    config = group.config()
+    said = config.get("quantization") if config is not None else None
+    if not isinstance(said, dict):
+        raise Unclear(f"and nothing says of how many bits: {_put_config(group)}")
+    own = said.get(group.stem.removeprefix("."))
+    said = {**said, **own} if isinstance(own, dict) else said
+    bits, size = said.get("bits"), said.get("group_size")
+    if type(bits) is not int or type(size) is not int:
+        raise Unclear(f"and nothing says of how many bits: {_put_config(group)}")
+    if bits not in _BITS or bits * size != shared:
+        raise Unclear(f"and the config.json says {bits} bits in groups of {size}, which its shapes contradict")
+    return bits
+
+
+def _quantization(group: Group) -> Mapping[str, Any]:
+    config = group.config() or {}
+    found = config.get("quantization_config") or config.get("quantization") or config.get("compression_config")
+    return found if isinstance(found, dict) else {}
+
+
+def _put_config(group: Group) -> str:
+    if group.config() is None:
+        return "put the model's config.json beside the file"
+    return "the config.json beside the file does not say"
+
+
+# HQQ and quanto -------------------------------------------------------------------------------------------------------
+
+
+def _hqq(group: Group, held: Stored) -> Weight | None:
+    """Read ``W_q``, packed, beside ``shape`` and ``nbits``.
+
+    https://github.com/dropbox/hqq/blob/master/hqq/core/quantize.py, ``HQQLinear.state_dict``.
+    """
+    shape, bits = _numbers(group.demand(".shape")), _numbers(group.demand(".nbits"))
+    if shape is None or bits is None or len(bits) != 1 or bits[0] not in range(1, 9):
+        raise Unclear("and its shape and nbits could not be read")
+    if not prod(shape) * bits[0] <= held.nbytes * 8 < 2 * prod(shape) * bits[0]:  # 3 bits leave some empty
+        raise Unclear(_MISFIT)
+    return Weight(tuple(shape), f"int{bits[0]}")
+
+
+def _quanto(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight._data`` in eight bits, beside ``weight._scale``; of fewer bits it does not say how many.
+
+    https://github.com/huggingface/optimum-quanto/blob/main/optimum/quanto/tensor/qtensor.py
+    """
+    if held.dtype != "int8" and not held.dtype.startswith("float8_"):
+        return None
+    if group.demand("._scale").numel > held.numel:
+        raise Unclear(_MISFIT)
+    return Weight(held.shape, held.dtype)
+
+
+# All of them ----------------------------------------------------------------------------------------------------------
+
+_BNB_STATES = (".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4")
+_BESIDE_WEIGHT = (
+    *("_scale_inv", "_scale", "_scale_2", "_zero_point", "_global_scale", "_g_idx", "_shape"),
+    *("_input_scale", "_activation_scale", "_activation_scale_inv"),
+)
+_AROUND_WEIGHT = (
+    *("input_scale", "input_zero_point", "input_global_scale", "output_scale", "output_zero_point"),
+    *("activation_scale", "activation_scale_inv", "scale_input"),
+)
+_BESIDE_HQQ = (
+    *(".shape", ".nbits", ".group_size", ".scale", ".zero", ".axis", ".packing", ".unpack_view_dtype"),
+    *(".view_as_float", ".quant_scale", ".quant_zero", ".compute_dtype", ".offload_meta", ".encoded_state_dict"),
+    *(".stores_quant_config", ".channel_wise", ".optimize", ".round_zero"),
+)
+
+# Where several have the same mark, the first that reads a weight has it.
+LAYOUTS = (
+    Layout(
+        "GPTQ",
+        (".qweight",),
+        ".qweight",
+        _gptq,
+        "the shapes of scales, qzeros and g_idx",
+        (".scales", ".qzeros", ".g_idx"),
+    ),
+    Layout("AWQ", (".qweight",), ".qweight", _awq, "the shapes of scales and qzeros", (".scales", ".qzeros")),
+    Layout("Marlin", (".B",), ".B", _marlin, "the shapes of B and s", (".s",)),
+    Layout(
+        "bitsandbytes 4-bit",
+        (*_BNB_STATES, ".absmax"),
+        "",
+        _bnb_4bit,
+        "their quant_state",
+        (".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", *_BNB_STATES),
+    ),
+    Layout("bitsandbytes 8-bit", (".SCB",), ".weight", _bnb_8bit, "their shapes", (".SCB", ".weight_format")),
+    Layout("MXFP4", ("_blocks",), "_blocks", _gpt_oss("_scales"), "the shapes of blocks and scales", ("_scales",)),
+    Layout("MXFP4", (".blocks",), ".blocks", _gpt_oss(".scales"), "the shapes of blocks and scales", (".scales",)),
+    Layout(
+        "compressed-tensors",
+        ("_packed",),
+        "_packed",
+        _compressed,
+        "their weight_shape and scales",
+        _BESIDE_WEIGHT,
+        _AROUND_WEIGHT,
+    ),
+    Layout(
+        "a sparse bitmask",
+        (".bitmask",),
+        ".compressed",
+        _bitmask,
+        "their bitmask and shape",
+        (".bitmask", ".shape", ".row_offsets", *_BESIDE_WEIGHT),
+        _AROUND_WEIGHT,
+    ),
+    Layout(
+        "scaled weights",
+        ("_scale_inv", "_scale"),
+        "",
+        _scaled,
+        "their shapes and scales",
+        _BESIDE_WEIGHT,
+        _AROUND_WEIGHT,
+    ),
+    Layout(
+        "scaled weights",
+        (".scale", ".scale_weight"),
+        ".weight",
+        _scaled_by_module,
+        "their shapes and scales",
+        (".scale", ".scale_weight"),
+        _AROUND_WEIGHT,
+    ),
+    Layout("MLX", (".scales",), ".weight", _mlx, "config.json and their shapes", (".scales", ".biases", ".qbiases")),
+    Layout("HQQ", (".W_q",), ".W_q", _hqq, "their shape and nbits", _BESIDE_HQQ),
+    Layout("quanto", ("._scale",), "._data", _quanto, "their shapes", ("._scale", "._shift"), _AROUND_WEIGHT),
+)
+
+_MARKS = tuple({mark for layout in LAYOUTS for mark in layout.marks})
+# Scales of activations, which attention keeps beside its weights.
+_ACTIVATIONS = (".k_scale", ".v_scale", ".q_scale", ".prob_scale")
+# What other libraries keep packed weights in, whose width nothing tells: AQLM, EXL2, EXL3, QuIP#, quanto, BitNet.
+_CODES = (".qweight", ".weight_packed", ".q_weight", ".codes", ".trellis", ".Qidxs", "._data", ".W_q", "_blocks")
+_INTEGERS = {
+    "uint8": (".weight", *_CODES),
+    "uint32": (".weight", *_CODES),
+    "int16": _CODES,
+    "int32": _CODES,
+}
