@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from paramcount.budgets import OverBudget
+    from paramcount.cache import Cache
     from paramcount.inventory import Inventory
     from paramcount.modules.build import Device
     from paramcount.rules import Only
@@ -34,6 +35,7 @@ def count(
     active: str | Iterable[str] = (),
     device: Device = "auto",
     trust_remote_code: bool = False,
+    cache: Cache | None = None,
 ) -> Report:
     """Count the parameters of a model.
 
@@ -50,6 +52,7 @@ def count(
         active: how many experts of a mixture each token passes through, such as ``"*.experts=2/8"``.
         device: where to build: ``"meta"`` never in real memory, ``"cpu"`` always, ``"auto"`` only as the last resort.
         trust_remote_code: whether to run the code that comes with a transformers configuration, where it needs that.
+        cache: where to look for what a word comes to, and to keep it; by default nothing is kept.
 
     Raises:
         ParamcountError: the target is unknown, no model came of it, or a pattern matches nothing.
@@ -61,10 +64,10 @@ def count(
     routings = tuple(map(Routing.parse, _patterns(active)))
     rules = Rules(_patterns(freeze), _patterns(unfreeze), _patterns(include), _patterns(exclude), only, routings)
     if isinstance(target, str):
-        from paramcount.sources import Target, resolve
+        from paramcount.sources import Target, read
 
-        source, name = resolve(target)
-        inventory = source.read(Target(target, args or {}, weights, device, trust_remote_code), name)
+        wanted = Target(target, args or {}, weights, device, trust_remote_code)
+        inventory = read(wanted) if cache is None else cache.read(wanted)
     else:
         if args or weights is not None:
             raise ParamcountError("args and weights are for a constructor, and this model is built already")

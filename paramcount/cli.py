@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from paramcount import __version__
+from paramcount.commands.cache import cache
 from paramcount.commands.check import check
 from paramcount.commands.count import count
 from paramcount.commands.counting import document
@@ -93,19 +94,21 @@ def _global(
         Color, typer.Option(help="Colour the output; auto: on a terminal, unless NO_COLOR is set.")
     ] = "auto",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show whole tracebacks.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show whole tracebacks, and what the cache did.")
+    ] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Exactly how many parameters a PyTorch model has, which of them train, and where they sit."""
-    del no_cache, version
+    del version
     session: Session = context.obj
-    session.color, session.quiet, session.verbose = color, quiet, verbose
+    session.color, session.quiet, session.verbose, session.no_cache = color, quiet, verbose, no_cache
 
 
-for command in (count, check, lock, diff, init, schema):
+for command in (count, check, lock, diff, init, schema, cache):
     app.command()(command)
 
 

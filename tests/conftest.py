@@ -17,6 +17,9 @@ from paramcount.cli import main
 
 MODELS = Path(__file__).parent / "models"
 
+# No test finds what another left, or the user's own: the tests of the cache name a folder. Child processes inherit it.
+os.environ["PARAMCOUNT_CACHE"] = "off"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -112,7 +112,8 @@ def _checked(session: Session, file: str, names: Sequence[str], *, locked: bool,
     except ParamcountError as error:
         session.error(error)
         return Check((), ({**Failure("", file, error).to_dict(), "name": None},))
-    results = count_all(session, [job(spec, config) for spec in specs], processes=processes, forked=True)
+    cache = session.cache()
+    results = count_all(session, [job(spec, config, cache) for spec in specs], processes=processes, forked=True)
     models, errors = [], []
     for spec, result in zip(specs, results, strict=False):  # an interrupt leaves the rest out
         entry = baselines.entries.get(spec.name)

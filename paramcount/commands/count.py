@@ -215,6 +215,7 @@ def count(
         "exclude": exclude or (),
         "only": only,
         "active": active or (),
+        "cache": session.cache(),
     }
     for text in active or ():
         Routing.parse(text)  # a slip there is one of the command, not of every target

@@ -9,13 +9,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from io import StringIO
 from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 from paramcount import __version__
-from paramcount.commands.session import Session, others_print_to_stderr
+from paramcount.commands.session import Session, encodable, others_print_to_stderr
 from paramcount.errors import EXIT_INTERRUPTED, Bug, BuildCrash, Interrupted, ParamcountError
 from paramcount.units import plural
 
@@ -37,6 +38,7 @@ class Job(Generic[Counted]):
     label: str  # what the user calls it
     target: str
     count: Callable[[], Counted]
+    recall: Callable[[], Counted] | None = None  # the same out of the cache, or NotKept
     isolated: bool = True  # whether it runs code that might change a process for the models after it
 
 
@@ -68,9 +70,9 @@ def count_all(
 ) -> list[Counted | Failure]:
     """Return what each job counted, or a failure, in their order; after an interrupt, for those up to it.
 
-    With several processes, or if ``forked``, they are counted in worker processes, forked once the libraries are
-    imported, and replaced when a model takes one down; an isolated job gets one to itself, so whatever it does there,
-    it does to itself. What they print is shown in the jobs' order all the same.
+    With several processes, or if ``forked``, those that are not in the cache are counted in worker processes, forked
+    once the libraries are imported, and replaced when a model takes one down; an isolated job gets one to itself, so
+    whatever it does there, it does to itself. What they print is shown in the jobs' order all the same.
     """
     if (forked or processes > 1) and hasattr(os, "fork"):
         return _count_in_workers(session, jobs, processes)
@@ -135,7 +137,9 @@ def _count_in_workers(session: Session, jobs: Sequence[Job[Counted]], processes:
     with session.working(f"counting {plural(len(jobs), 'model')}") as say, others_print_to_stderr():
         try:
             with _interrupts() as seen:
-                _import_libraries(jobs)
+                left = crew.recall()
+                with session.watching():
+                    _import_libraries(left)
             if seen:
                 raise KeyboardInterrupt
             gc.freeze()  # or each worker would copy all that is imported, by looking for garbage in it
@@ -180,14 +184,21 @@ class _Crew(Generic[Counted]):
         self.started = 0  # jobs up to this number have been given to a worker
         self._jobs = jobs
         self._workers: list[_Worker] = []
-        self._logs: dict[int, _Log] = {}  # what each job printed
+        self._logs: dict[int, _Log | _OldLog] = {}  # what each job printed
         self._files: list[IO[bytes]] = []  # that the logs are in
+
+    def recall(self) -> list[Job[Counted]]:
+        """Take what can be had out of the cache, and return the jobs that are left."""
+        for number, job in enumerate(self._jobs):
+            if (found := _recalled(job)) is not None:
+                self.results[number], self._logs[number] = found
+        return [job for number, job in enumerate(self._jobs) if number not in self.results]
 
     def work(self, processes: int) -> Iterator[int]:
         """Do all jobs, and yield the number of those done as it grows."""
         from multiprocessing import connection
 
-        waiting = deque(range(len(self._jobs)))
+        waiting = deque(number for number in range(len(self._jobs)) if number not in self.results)
         while waiting or any(worker.is_busy for worker in self._workers):
             while waiting and sum(worker.is_busy for worker in self._workers) < processes:
                 self._give(waiting.popleft())
@@ -201,6 +212,7 @@ class _Crew(Generic[Counted]):
                 elif not is_alive:
                     waiting.extendleft(self._bury(worker))
             yield len(self.results)
+        self.started = len(self._jobs)
 
     def _give(self, number: int) -> None:
         """Give a job to a worker that has nothing to do, or else to a new one."""
@@ -262,6 +274,30 @@ class _Crew(Generic[Counted]):
         """Give back what the logs take."""
         for file in self._files:
             file.close()
+
+
+def _recalled(job: Job[Counted]) -> tuple[Counted | Failure, _OldLog] | None:
+    if job.recall is None:
+        return None
+    from paramcount.cache import NotKept
+
+    with StringIO() as log, redirect_stdout(log), redirect_stderr(log):
+        try:
+            return job.recall(), _OldLog(log.getvalue())
+        except NotKept:
+            return None
+        except ParamcountError as error:
+            return Failure(job.label, job.target, error), _OldLog(log.getvalue())
+
+
+@dataclass(frozen=True, slots=True)
+class _OldLog:
+    """What one job printed when it was counted, some other day."""
+
+    text: str
+
+    def show(self) -> None:
+        sys.stderr.write(encodable(self.text, sys.stderr))
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,10 @@ def _side(session: Session, word: str, models: Config | None) -> Side | Failure:
     if models is not None and word.startswith(_LOCK):
         return _locked(word.removeprefix(_LOCK), models)
     spec = next((model for model in models.models if model.name == word), None) if models else None
-    counting = job(spec, models) if spec and models else Job(word, word, lambda: paramcount.count(word))
+    cache = session.cache()
+    counting = (
+        job(spec, models, cache) if spec and models else Job(word, word, lambda: paramcount.count(word, cache=cache))
+    )
     (result,) = count_all(session, [counting])
     return result if isinstance(result, Failure) else Side.of(result, word)
 

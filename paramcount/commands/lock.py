@@ -41,8 +41,9 @@ def lock(
         new = new.only(model.name for model in models.models)
     said = [f"{name}: is in {path.name}, and not in {config}" for name in old.entries if name not in new.entries]
     with Output(None if check else str(path)) as file, Output(None) as stdout:
+        cache = session.cache()
         results = count_all(
-            session, [job(spec, models) for spec in specs], processes=jobs or os.cpu_count() or 1, forked=True
+            session, [job(spec, models, cache) for spec in specs], processes=jobs or os.cpu_count() or 1, forked=True
         )
         if any(isinstance(result, Failure) and isinstance(result.error, Interrupted) for result in results):
             return gravest(session.exit_codes)  # what is not whole is not written

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal, TextIO
+from typing import IO, TYPE_CHECKING, Literal, TextIO
 
+from paramcount import __version__
 from paramcount.errors import EXIT_CLOSED_PIPE, ParamcountError, UsageError
 from paramcount.grid import Style
+
+if TYPE_CHECKING:
+    from paramcount.cache import Cache
 
 Color = Literal["auto", "always", "never"]
 
@@ -44,7 +48,9 @@ class Session:
     color: Color = "auto"
     quiet: bool = False
     verbose: bool = False
+    no_cache: bool = False
     exit_codes: list[int] = field(default_factory=list)
+    _cache: Cache | None = None
 
     def style(self, stream: TextIO | None) -> Style:
         """Return how text is to look on ``stream``; None is a file."""
@@ -74,6 +80,25 @@ class Session:
         details = error.traceback if self.verbose and error.traceback else error.details
         if details:
             self._plain(details)
+
+    def cache(self) -> Cache | None:
+        """Return where what a target holds is kept from one run to the next; None where nothing is to be."""
+        off = "--no-cache" if self.no_cache else cache_off()
+        if off is not None:
+            self._tell_of_cache(f"off: {off}")
+        elif self._cache is None:
+            from paramcount.cache import Cache
+
+            self._cache = Cache(cache_folder(), dict(os.environ), version=__version__, say=self._tell_of_cache)
+        return self._cache
+
+    def watching(self) -> AbstractContextManager[object]:
+        """Let the cache, if there is one, notice what libraries read that are imported inside."""
+        return nullcontext() if self._cache is None else self._cache.watching()
+
+    def _tell_of_cache(self, text: str) -> None:
+        if self.verbose:
+            self._plain(f"cache: {text}")
 
     def warn(self, texts: Iterable[str]) -> None:
         """Say what a result of bare numbers cannot."""
@@ -118,6 +143,23 @@ class Session:
             timer.cancel()
             timer.join()
             status.stop()
+
+
+def cache_off() -> str | None:
+    """Return what in the environment turns the cache off; None if nothing does."""
+    named = os.environ.get("PARAMCOUNT_CACHE")
+    if named is not None and named.lower() in {"", "0", "off", "no", "false"}:
+        return f"PARAMCOUNT_CACHE={named}"
+    return "CI is set" if os.environ.get("CI") else None
+
+
+def cache_folder() -> Path:
+    """Return the folder of the cache: that of PARAMCOUNT_CACHE, or one where the platform has its caches."""
+    if named := os.environ.get("PARAMCOUNT_CACHE"):
+        return Path(named).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("paramcount", appauthor=False)
 
 
 def _width(stream: TextIO) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from paramcount.errors import UnknownTarget, UnmatchedPattern
 from paramcount.routing import WrongRouting
 
 if TYPE_CHECKING:
+    from paramcount.cache import Cache
     from paramcount.config import Config, ModelSpec
     from paramcount.report import Report
 
@@ -39,10 +41,10 @@ def _placed(spec: ModelSpec) -> Iterator[None]:
         raise type(error)(f"{place}: {error.message}", hint=error.hint) from error
 
 
-def job(spec: ModelSpec, config: Config) -> Job[Report]:
+def job(spec: ModelSpec, config: Config, cache: Cache | None) -> Job[Report]:
     """Return the job that counts one model of a file; its paths are relative to the file."""
 
-    def counted() -> Report:
+    def counted(cache: Cache | None) -> Report:
         with chdir(config.base), _placed(spec):
             return paramcount.count(
                 spec.target,
@@ -53,9 +55,11 @@ def job(spec: ModelSpec, config: Config) -> Job[Report]:
                 active=spec.active,
                 device=spec.device,
                 trust_remote_code=spec.trust_remote_code,
+                cache=cache,
             )
 
-    return Job(spec.name, spec.target, counted, isolated=not _is_catalogued(spec.target))
+    recall = None if cache is None else partial(counted, cache.only_kept())
+    return Job(spec.name, spec.target, partial(counted, cache), recall, isolated=not _is_catalogued(spec.target))
 
 
 def _is_catalogued(target: str) -> bool:

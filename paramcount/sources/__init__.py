@@ -80,6 +80,17 @@ def resolve(word: str) -> tuple[Source, str]:
     raise unknown(word, (name for source in known.values() for name in source.names()))
 
 
+def read(target: Target) -> Inventory:
+    """Return what a target holds.
+
+    Raises:
+        ParamcountError: no source claims its word, it does not exist, or no model came of it.
+
+    """
+    source, name = resolve(target.word)
+    return source.read(target, name)
+
+
 def unknown(word: str, candidates: Iterable[str], *, name: str | None = None) -> UnknownTarget:
     """Return the error for a word that is no target, with the closest to its ``name`` and an example of each form."""
     forms = "\n".join(f"  {source.EXAMPLE}\n      {source.MEANING}" for source in sources().values())

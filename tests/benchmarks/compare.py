@@ -1,7 +1,8 @@
 """Times whole processes in turn, and prints how long each takes against bare imports.
 
 Every round runs each command once, so that a machine whose speed drifts is as unfair to one as to another; the table
-has the medians of the rounds. torchinfo and fvcore take part where they are installed (``pip install '.[bench]'``).
+has the medians of the rounds. «Again» is out of the cache, all else is without. torchinfo and fvcore take part where
+they are installed (``pip install '.[bench]'``).
 Run it from the top of the repository: ``python tests/benchmarks/compare.py``.
 """
 
@@ -11,6 +12,7 @@ import argparse
 import os
 import statistics
 import sys
+import tempfile
 import time
 from importlib.util import find_spec
 
@@ -28,14 +30,17 @@ def commands(names: list[str]) -> dict[str, list[str]]:
     """Return what is timed, by label; the first is what all else is set against."""
     python = [sys.executable, "-c"]
     program = [sys.executable, "-m", "paramcount"]
+    afresh = [*program, "--no-cache"]
     timed = {
         IMPORTS: [*python, IMPORTS],
         "import torch": [*python, "import torch"],
         "paramcount --help": [*program, "--help"],
-        f"paramcount {USERS_FILE}": [*program, USERS_FILE],
+        f"paramcount {USERS_FILE}": [*afresh, USERS_FILE],
+        f"paramcount {USERS_FILE}, again": [*program, USERS_FILE],
     }
     for name in names:
-        timed[f"paramcount {name}"] = [*program, name]
+        timed[f"paramcount {name}"] = [*afresh, name]
+        timed[f"paramcount {name}, again"] = [*program, name]
         timed[f"plain script, {name}"] = [*python, SCRIPT.format(imports=IMPORTS, name=name)]
         for library, code in (("torchinfo", TORCHINFO), ("fvcore", FVCORE)):
             if find_spec(library):
@@ -67,9 +72,14 @@ def main() -> None:
     options = parser.parse_args()
     timed = commands(options.names)
     runs: dict[str, list[tuple[float, float]]] = {label: [] for label in timed}
-    for _ in range(options.rounds):
-        for label, command in timed.items():
-            runs[label].append(run(command))
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["PARAMCOUNT_CACHE"] = cache
+        os.environ.pop("CI", None)
+        for command in (command for label, command in timed.items() if label.endswith(", again")):
+            run(command)
+        for _ in range(options.rounds):
+            for label, command in timed.items():
+                runs[label].append(run(command))
     table = Table("whole process", title=f"medians of {options.rounds} rounds")
     for title in ("seconds", "× imports", "peak MiB", "MiB over imports"):
         table.add_column(title, justify="right")

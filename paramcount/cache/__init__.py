@@ -1,0 +1,123 @@
+"""Inventories by what determines them, so that a model that has not changed is not built again.
+
+An inventory is kept under the hash of what was asked for and of the Python it was asked of, together with a manifest:
+all that the build read, and what it found there. It is taken out again only where all of that is still so. Where it
+cannot be known what determined a build, such as one that reads the clock, its outcome is not kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paramcount.cache.entry import Entry, Malformed
+from paramcount.cache.key import keys
+from paramcount.cache.manifest import Doubt
+from paramcount.cache.store import Store
+
+if TYPE_CHECKING:
+    from paramcount.cache.watch import Watch
+    from paramcount.inventory import Inventory
+    from paramcount.sources import Target
+
+
+class NotKept(LookupError):
+    """There is no entry that still holds."""
+
+
+class Cache:
+    """A folder of inventories, and the environment in which they are asked for."""
+
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        version: str,
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        """Keep entries in ``folder``, which need not exist; ``say`` is told what was found, what not, and why."""
+        self.store = Store(folder)
+        self._environment = environment
+        self._version = version  # of paramcount
+        self._say = say
+        self._watch: Watch | None = None
+
+    def read(self, target: Target) -> Inventory:
+        """Return what a target holds: as it was kept if that still holds, else read afresh, and then kept."""
+        try:
+            return self.recall(target)
+        except NotKept as reason:
+            missing = str(reason)
+        from paramcount.sources import resolve
+
+        before = self._keys(target)
+        with self.watching() as watch, watch.build() as used:
+            source, name = resolve(target.word)
+            inventory = source.read(target, name)
+        if not source.LIBRARIES:  # what is quick to read has nothing to gain
+            return inventory
+        try:
+            manifest = used.manifest(self._environment)
+            key = self._keys(target)[used.is_placed]
+            if key != before[used.is_placed]:
+                raise Doubt("what is installed changed while it was counted")
+            data = Entry.of(manifest, used.printed, inventory).dumps()
+            if Entry.loads(data).inventory() != inventory:
+                raise Doubt("what it holds cannot be written down")
+            self.store.put(key, data)
+        except (Doubt, OSError) as doubt:
+            self._say(f"{target.word}: {missing}; not kept: {doubt}")
+        else:
+            self._say(f"{target.word}: {missing}; kept")
+        return inventory
+
+    def recall(self, target: Target) -> Inventory:
+        """Return what a target holds, as it was kept.
+
+        Raises:
+            NotKept: it was not, or what it depends on has changed.
+
+        """
+        reason = "not in the cache"
+        for key in self._keys(target):
+            data = self.store.get(key)
+            if data is None:
+                continue
+            try:
+                entry = Entry.loads(data)
+            except Malformed:
+                reason = "its entry in the cache is damaged"
+                continue
+            change = entry.manifest.change(self._environment)
+            if change is None:
+                self._say(f"{target.word}: found")
+                sys.stdout.write(entry.printed)  # what the model printed belongs to the outcome
+                return entry.inventory()
+            reason = change
+        raise NotKept(reason)
+
+    def _keys(self, target: Target) -> tuple[str, str]:
+        return keys(target, self._environment, self._version)
+
+    def only_kept(self) -> Cache:
+        """Return the same cache, out of which a target that is not kept is not read: that raises NotKept."""
+        return _OnlyKept(self.store.folder, self._environment, version=self._version, say=self._say)
+
+    @contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """Notice inside what is used; what libraries read while they are imported determines every later build."""
+        from paramcount.cache.watch import Watch
+
+        if self._watch is None:
+            self._watch = Watch()
+        with self._watch.active():
+            yield self._watch
+
+
+class _OnlyKept(Cache):
+    def read(self, target: Target) -> Inventory:
+        return self.recall(target)

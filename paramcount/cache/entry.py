@@ -1,0 +1,94 @@
+"""One entry of the cache: an inventory, what it depends on, and what its model printed; as bytes with a checksum."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, is_dataclass
+from hashlib import blake2b
+from typing import Any, get_args, get_type_hints
+
+from paramcount.cache.manifest import Manifest
+from paramcount.inventory import Inventory
+from paramcount.pause import paused_collector
+
+
+class Malformed(ValueError):
+    """These bytes are no entry, or not all of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is kept of one build."""
+
+    manifest: Manifest
+    printed: str  # to stdout and stderr, while it was built
+    rows: list[Any]  # the inventory, in plain lists: it is put together only where the manifest still holds
+
+    @classmethod
+    def of(cls, manifest: Manifest, printed: str, inventory: Inventory) -> Entry:
+        """Return what to keep of a build."""
+        return cls(manifest, printed, _rows(inventory))
+
+    @paused_collector()
+    def inventory(self) -> Inventory:
+        """Return what the model holds."""
+        return _inventory(self.rows)
+
+    @paused_collector()
+    def dumps(self) -> bytes:
+        """Return the entry as bytes."""
+        body = json.dumps([self.manifest.facts, self.printed, self.rows], separators=(",", ":")).encode("ascii")
+        return _checksum(body) + body
+
+    @classmethod
+    @paused_collector()
+    def loads(cls, data: bytes) -> Entry:
+        """Return the entry that ``dumps`` made these bytes of.
+
+        Raises:
+            Malformed: these are not all of its bytes, or others.
+
+        """
+        body = data[_CHECKSUM:]
+        if data[:_CHECKSUM] != _checksum(body):
+            raise Malformed
+        facts, printed, rows = json.loads(body)
+        return cls(Manifest(facts), printed, rows)
+
+
+_CHECKSUM = 16  # bytes
+
+
+def _checksum(body: bytes) -> bytes:
+    return blake2b(body, digest_size=_CHECKSUM).digest()
+
+
+# A value is the list of its fields, in their order: which they are is part of the key.
+
+
+def _rows(inventory: Inventory) -> list[Any]:
+    row_types = _row_types()
+    values = [getattr(inventory, field.name) for field in fields(Inventory)]
+    return [
+        value if row_type is None else [[getattr(item, field.name) for field in fields(row_type)] for item in value]
+        for value, row_type in zip(values, row_types, strict=True)
+    ]
+
+
+def _inventory(values: list[Any]) -> Inventory:
+    parts: list[Any] = [
+        value if row_type is None else tuple(row_type(*map(_frozen, row)) for row in value)
+        for value, row_type in zip(values, _row_types(), strict=True)
+    ]
+    return Inventory(*parts)
+
+
+def _row_types() -> list[Any]:
+    """Return for each field of an inventory what it is a tuple of; None where it is a plain value."""
+    hints = get_type_hints(Inventory)
+    items = [next(iter(get_args(hints[field.name])), None) for field in fields(Inventory)]
+    return [item if is_dataclass(item) else None for item in items]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if type(value) is list else value

@@ -1,0 +1,82 @@
+"""What determines any build: what was asked for, of which Python, with what installed, on which machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paramcount.inventory import Buffer, Inventory, Module, Note, Param
+
+if TYPE_CHECKING:
+    from paramcount.sources import Target
+
+# To be raised where an entry or its manifest gets another meaning; a new field of an inventory counts by itself.
+FORMAT = 1
+
+# Variables that PyTorch and its libraries read where nothing written in Python sees it; and what decodes a file's text.
+_UNSEEN = ("TORCH", "PYTORCH", "CUDA", "NVIDIA", "HIP", "ROCR", "HSA", "XLA", "OMP", "MKL", "LC_", "LANG")
+PROGRAM = Path(__file__).parent.parent
+_ACCELERATORS = ("nvidia", "kfd", "dri", "accel", "habana", "neuron", "davinci")  # in /dev
+
+
+def keys(target: Target, environment: Mapping[str, str], version: str) -> tuple[str, str]:
+    """Return the key of an outcome that is the same in every folder, and of one that belongs to the current folder."""
+    shared = "\n".join(map(repr, (version, *_program(), *_machine(environment), *_installed(), target)))
+    return _digest(shared), _digest(f"{shared}\n{os.getcwd()!r}")  # noqa: PTH109  # pathlib would only wrap it
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=20).hexdigest()
+
+
+def _program() -> Iterator[object]:
+    """Yield what we are ourselves: a developer's paramcount changes without its version."""
+    yield FORMAT
+    yield [(field.name, field.type) for kind in (Inventory, Module, Param, Buffer, Note) for field in fields(kind)]
+    for folder, _, names in sorted(os.walk(PROGRAM)):
+        for name in sorted(names):
+            if name.endswith(".py"):
+                yield _stamped(os.path.join(folder, name))  # noqa: PTH118  # a hundred of them, on every run
+
+
+def _machine(environment: Mapping[str, str]) -> Iterator[object]:
+    yield sys.version, sys.executable, sys.prefix, sys.platform, tuple(sys.flags), sys.getfilesystemencoding()
+    yield os.uname().machine if hasattr(os, "uname") else None, os.cpu_count()
+    yield sorted(name for name in _entries("/dev") if name.startswith(_ACCELERATORS))
+    yield sorted((name, value) for name, value in environment.items() if name.startswith(_UNSEEN))
+
+
+def _installed() -> Iterator[object]:
+    """Yield where Python looks for modules, and every distribution there by name, version and time of installation."""
+    for place in sys.path:
+        yield place, os.path.isdir(place)  # noqa: PTH112  # the same
+        if place.endswith(("site-packages", "dist-packages")):
+            yield [
+                _stamped(os.path.join(place, name)) if _says_what_it_is(name) else name  # noqa: PTH118
+                for name in sorted(_entries(place))
+                if name != "__pycache__"
+            ]
+
+
+def _says_what_it_is(name: str) -> bool:
+    return name.endswith((".dist-info", ".egg-info", ".egg-link", ".pth", ".py"))
+
+
+def _entries(folder: str) -> Iterable[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208  # the same
+    except OSError:
+        return ()
+
+
+def _stamped(path: str) -> tuple[str, int, int] | str:
+    try:
+        status = os.stat(path)  # noqa: PTH116  # the same
+    except OSError:
+        return path
+    return path, status.st_size, status.st_mtime_ns

@@ -1,0 +1,112 @@
+"""What an outcome depends on: facts about files, folders and variables, as they were and as they are."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+LARGEST = 16 * 2**20  # bytes of a file up to which hashing it is nothing beside building a model
+
+
+class Doubt(Exception):
+    """It cannot be known what determines an outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Facts, by kind and by what they are about."""
+
+    facts: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, subjects: Mapping[str, Iterable[str]], environment: Mapping[str, str]) -> Manifest:
+        """Look up what there is to know of ``subjects``, which are listed by kind."""
+        return cls(
+            {
+                kind: {subject: _look_up(kind, subject, environment) for subject in sorted(named)}
+                for kind, named in subjects.items()
+            }
+        )
+
+    def change(self, environment: Mapping[str, str]) -> str | None:
+        """Return in a few words the first fact that is no longer so; None where all are."""
+        for kind, facts in self.facts.items():
+            for subject, known in facts.items():
+                try:
+                    is_so = _look_up(kind, subject, environment) == known
+                except (Doubt, OSError):
+                    is_so = False
+                if not is_so:
+                    return _WORDS[kind].format(subject)
+        return None
+
+
+_WORDS = {
+    "content": "{} has changed",
+    "state": "{} has come, gone or changed",
+    "names": "what {} holds has changed",
+    "modules": "the modules in {} have changed",
+    "variable": "the environment variable {} has changed",
+}
+
+
+def _look_up(kind: str, subject: str, environment: Mapping[str, str]) -> Any:
+    if kind == "variable":  # of which only the hash is kept: it may be a secret
+        value = environment.get(subject)
+        return None if value is None else _hash(os.fsencode(value))
+    return {"content": _content, "state": _state, "names": _names, "modules": _modules}[kind](subject)
+
+
+def _hash(data: bytes) -> str:
+    return blake2b(data, digest_size=20).hexdigest()
+
+
+def _content(file: str) -> list[Any]:
+    """Return the size and hash of what is in a file."""
+    with open(file, "rb") as opened:  # noqa: PTH123  # pathlib would only wrap it
+        status = os.fstat(opened.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise Doubt(f"it reads {file}, which is no regular file")
+        if status.st_size > LARGEST:
+            raise Doubt(f"it reads {file}, which is large")
+        data = opened.read(LARGEST + 1)
+    return [len(data), _hash(data)]
+
+
+def _state(path: str) -> list[Any] | None:
+    """Return what is at a path; None for nothing."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # the same
+    except (OSError, ValueError):  # ValueError: no name a file can have
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        return ["folder"]
+    return [stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns]
+
+
+def _names(folder: str) -> str | None:
+    """Return the hash of all names in a folder; None where it is not there."""
+    try:
+        return _hash(os.fsencode("\0".join(sorted({*os.listdir(folder)} - {"__pycache__"}))))  # noqa: PTH208  # the same
+    except OSError:
+        return None
+
+
+def _modules(folder: str) -> str | None:
+    """Return the hash of the names that can be imported from a folder; None where it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if _is_module(entry)]
+    except OSError:
+        return None
+    return _hash(os.fsencode("\0".join(sorted(names))))
+
+
+def _is_module(entry: os.DirEntry[str]) -> bool:
+    if entry.name.endswith((".py", ".pyc", ".so", ".pyd")):
+        return True
+    return entry.name.isidentifier() and entry.name != "__pycache__" and entry.is_dir()

@@ -1,0 +1,101 @@
+"""The files of the cache: written whole or not at all, found by their keys, and never too many."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MOST_ENTRIES = 1_000
+MOST_BYTES = 64 * 2**20
+
+# Nothing else in the folder is ours: a user may have named one that is in use.
+_ENTRY = re.compile(r"[0-9a-f]{40}\.entry")
+_DRAFT = re.compile(r"\.[0-9a-f]{40}\.\w+\.draft")
+_FORSAKEN = 3600  # seconds after which nobody writes at a draft any more
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One entry's file."""
+
+    path: str
+    nbytes: int
+    used: int  # when it was last written or found, in nanoseconds
+
+
+class Store:
+    """A folder of entries, which any number of processes may use at once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use ``folder``, which is made when the first entry is."""
+        self.folder = folder
+
+    def get(self, key: str) -> bytes | None:
+        """Return the entry, which counts as used by that; None where there is none."""
+        path = self.folder / f"{key}.entry"
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        with suppress(OSError):  # in a folder that can only be read, nothing is dropped either
+            os.utime(path)
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep an entry, and drop the ones that were not used for longest where it gets too much.
+
+        Raises:
+            OSError: the folder cannot be written to.
+
+        """
+        import tempfile
+
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, draft = tempfile.mkstemp(prefix=f".{key}.", suffix=".draft", dir=self.folder)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
+                file.write(data)
+            Path(draft).replace(self.folder / f"{key}.entry")
+        except BaseException:
+            Path(draft).unlink(missing_ok=True)
+            raise
+        self._trim()
+
+    def entries(self) -> list[File]:
+        """Return what there is, what was used last coming last."""
+        return sorted(self._files(_ENTRY), key=lambda file: file.used)
+
+    def clear(self) -> None:
+        """Drop all entries."""
+        for file in (*self._files(_ENTRY), *self._files(_DRAFT)):
+            Path(file.path).unlink(missing_ok=True)
+
+    def _trim(self) -> None:
+        entries = self.entries()
+        nbytes = sum(file.nbytes for file in entries)
+        count = len(entries)
+        dropped = [file for file in self._files(_DRAFT) if file.used < time.time_ns() - _FORSAKEN * 10**9]
+        for file in entries[:-1]:  # the last is the one that was just written
+            if count <= MOST_ENTRIES and nbytes <= MOST_BYTES:
+                break
+            dropped.append(file)
+            count, nbytes = count - 1, nbytes - file.nbytes
+        for file in dropped:
+            with suppress(OSError):  # another process was first
+                Path(file.path).unlink()
+
+    def _files(self, form: re.Pattern[str]) -> Iterator[File]:
+        try:
+            found = list(os.scandir(self.folder))
+        except OSError:
+            return
+        for entry in found:
+            if form.fullmatch(entry.name):
+                with suppress(OSError):  # dropped by another process
+                    status = entry.stat()
+                    yield File(entry.path, status.st_size, status.st_mtime_ns)

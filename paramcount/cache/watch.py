@@ -1,0 +1,386 @@
+"""Watches what a build uses: the files and folders it reads or looks for, the variables, the modules.
+
+Python tells of every file, process and connection that is opened (https://docs.python.org/3/library/audit_events.html).
+It does not tell of variables that are read, or of files that are only looked for: for these, ``os`` is stood in for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Literal, TextIO
+
+from paramcount.cache.doubts import doubts_in
+from paramcount.cache.key import PROGRAM
+from paramcount.cache.manifest import Doubt, Manifest
+from paramcount.modules.failure import is_installed
+
+Origin = Literal["user", "library", "import", "paramcount"]
+
+_HERE = f"{Path(__file__).parent}{os.sep}"
+_PROGRAM = f"{PROGRAM}{os.sep}"
+_MACHINE = ("/proc/", "/sys/", "/dev/")  # what these say changes by itself
+_LOOKED_FOR, _VARIABLE, _VARIABLES, _PLACE = "look for", "read variable", "read variables", "read place"
+_MACHINERY = ("<frozen importlib", "<frozen zipimport")
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+# What a build must not do if its outcome is to be kept, by the events that tell of it.
+_NETWORK = "it uses the network"
+_DOINGS = {
+    _NETWORK: ("socket.connect", "socket.getaddrinfo", "socket.gethostby", "socket.bind", "socket.sendto", "urllib."),
+    "it runs a process": ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn"),
+    "it changes files": (
+        *("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod"),
+        *("os.chown", "os.utime", "shutil.", "tempfile."),
+    ),
+    "it changes the current folder": ("os.chdir", "os.fchdir"),
+    "it loads compiled code": ("ctypes.dl",),
+    "it opens a database": ("sqlite3.connect",),
+    "it asks its user": ("builtins.input",),
+}
+
+
+@dataclass(slots=True)
+class Uses:
+    """What a build used."""
+
+    files: set[str] = field(default_factory=set)  # read
+    modules: set[str] = field(default_factory=set)  # the sources of modules that were run, outside installed ones
+    probes: set[str] = field(default_factory=set)  # paths of which it was asked what is there
+    listings: set[str] = field(default_factory=set)  # folders whose names were read
+    searches: set[str] = field(default_factory=set)  # folders where modules were looked for
+    variables: set[str] = field(default_factory=set)
+    doubts: dict[str, None] = field(default_factory=dict)  # in their order
+    is_placed: bool = False  # whether it depends on which folder is the current one
+    printed: str = ""
+    started: int = field(default_factory=time.time_ns)
+
+    def add(self, other: Uses) -> None:
+        """Let what the other used count as used here, too."""
+        self.files |= other.files
+        self.variables |= other.variables
+        self.doubts |= other.doubts
+
+    def manifest(self, environment: Mapping[str, str]) -> Manifest:
+        """Return what the outcome depends on.
+
+        Raises:
+            Doubt: it cannot be known; the message says why.
+
+        """
+        for doubt in self.doubts:
+            raise Doubt(doubt)
+        content = self.files | self.modules
+        for file in sorted(self.modules):
+            for doubt in doubts_in(file):
+                raise Doubt(doubt)
+        for file in sorted(content):
+            try:
+                status = Path(file).stat()
+            except (OSError, ValueError) as error:
+                raise Doubt(f"{file}, which it read, cannot be read any more") from error
+            if max(status.st_mtime_ns, status.st_ctime_ns) > self.started:
+                raise Doubt(f"{file} changed while it was counted")
+        known = {os.path.realpath(path) for path in (*content, *self.listings, *self.searches)}
+        return Manifest.of(
+            {
+                "variable": self.variables,
+                "content": content,
+                "state": {path for path in self.probes if os.path.realpath(path) not in known},
+                "names": self.listings,
+                "modules": self.searches,
+            },
+            environment,
+        )
+
+
+class Watch:
+    """Notices what is used while it is active."""
+
+    def __init__(self) -> None:
+        """Watch nothing yet."""
+        # What installed modules use while they are imported, which they are but once, determines every later build.
+        self._imports = Uses()
+        self._ran_before: set[str] = set()  # sources that builds ran; a module of which may stay loaded
+        self._build: Uses | None = None
+        self._sweep: tuple[int, int] | None = None  # where the whole environment is being copied
+        self._busy = threading.local()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Notice inside what is used."""
+        if self in _watches:
+            yield
+            return
+        _install_hook()
+        _is_installed(_HERE)  # finds out which folders are: not while watched
+        with _stand_ins(self):
+            _watches.append(self)
+            try:
+                yield
+            finally:
+                _watches.remove(self)
+
+    @contextmanager
+    def build(self) -> Iterator[Uses]:
+        """Return what is used inside; complete at the end."""
+        self._build = used = Uses()
+        used.files |= _loaded_sources() - self._ran_before
+        try:
+            with _Tee(used, "stdout"), _Tee(used, "stderr"):
+                yield used
+        finally:
+            self._build = None
+            used.add(self._imports)
+            used.searches |= {place for place in sys.path if not _is_installed(place)}
+            used.modules |= self._ran_before & _loaded_sources()
+            self._ran_before |= used.modules
+
+    def notice(self, event: str, args: tuple[Any, ...]) -> None:
+        """Take down what an event tells of: one of Python's, or of the stand-ins below."""
+        if getattr(self._busy, "is_so", False):
+            return
+        self._busy.is_so = True
+        try:
+            self._notice(event, args)
+        except Exception as error:  # noqa: BLE001  # it would be raised where the user's code opens a file
+            self._imports.doubts[f"what it does is not understood: {type(error).__name__}: {error}"] = None
+        finally:
+            self._busy.is_so = False
+
+    def _notice(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "open":
+            self._opened(args[0], args[2])
+        elif event == "exec":
+            self._ran(args[0])
+        elif event in {"os.listdir", "os.scandir"}:
+            self._listed(args[0])
+        elif event == _LOOKED_FOR:
+            self._looked_for(args[0])
+        elif event == _VARIABLE:
+            self._read_variable(str(args[1]))
+        elif event == _VARIABLES:
+            self._read_variables()
+        elif event == _PLACE:
+            if self._build is not None and _origin() != "import":
+                self._build.is_placed = True
+        elif event == "import":
+            self._imported(args[1])
+        elif (doing := _doing(event)) is not None:
+            origin = _origin()
+            if doing == _NETWORK or (origin in {"user", "library"} and not _by_import()):
+                self._doubt(doing, lasting=origin == "import")
+
+    def _doubt(self, why: str, *, lasting: bool = False) -> None:
+        uses = self._imports if lasting else self._build
+        if uses is not None:
+            uses.doubts[why] = None
+
+    def _opened(self, file: object, flags: int) -> None:
+        path = _path(file)
+        if path is None:
+            if file == 0 and self._build is not None:
+                self._doubt("it reads its standard input")
+            return
+        if _is_installed(path) or path.startswith(_PROGRAM):
+            return
+        if _by_import() and (path.endswith((".py", ".pyc")) or "__pycache__" in path):
+            return  # the event of running it tells of the source
+        origin = _origin()
+        if path.startswith(_MACHINE):
+            if origin == "user" and path not in {os.devnull, "/dev/urandom"}:
+                self._doubt(f"it reads {path}")
+            return
+        if flags & _WRITES:
+            if origin in {"user", "library"}:
+                self._doubt(f"it writes {path}")
+        elif origin == "import":
+            if Path(path).is_file():
+                self._imports.files.add(path)
+        elif self._build is not None:
+            self._build.files.add(path)
+
+    def _ran(self, code: object) -> None:
+        if self._build is None or not isinstance(code, CodeType):
+            return
+        if not code.co_filename.startswith(("<", _PROGRAM)) and not _is_installed(code.co_filename):
+            self._build.modules.add(code.co_filename)
+
+    def _listed(self, folder: object) -> None:
+        path = "." if folder is None else _path(folder)
+        if self._build is None or path is None or _is_installed(path):
+            return
+        if f"{path}{os.sep}".startswith((_PROGRAM, *_MACHINE)):
+            return
+        if _by_import():
+            self._build.searches.add(path)
+        elif _origin() != "import":
+            self._build.listings.add(path)
+
+    def _looked_for(self, target: object) -> None:
+        path = _path(target)
+        if self._build is None or path is None or path.startswith(("<", _PROGRAM, *_MACHINE)) or _is_installed(path):
+            return
+        if _origin() != "import":
+            self._build.probes.add(path)
+
+    def _imported(self, file: str | None) -> None:
+        if file is not None and not _is_installed(file):
+            self._doubt(f"it loads compiled code: {file}")
+
+    def _read_variables(self) -> None:
+        if _origin() in {"user", "library"}:
+            self._doubt("it reads all of the environment")
+        self._sweep = _place()
+
+    def _read_variable(self, name: str) -> None:
+        if self._sweep is not None and self._sweep == _place():
+            return  # a library that copies the environment, for a process or its own variables, reads them all
+        origin = _origin()
+        if origin == "import" or self._build is None:
+            self._imports.variables.add(name)
+        elif origin != "paramcount":
+            self._build.variables.add(name)
+
+
+# A hook cannot be removed: it is installed once, and asks whom there is to tell.
+_watches: list[Watch] = []
+
+
+@cache
+def _install_hook() -> None:
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        for watch in _watches:
+            watch.notice(event, args)
+
+    sys.addaudithook(hook)
+
+
+@contextmanager
+def _stand_ins(watch: Watch) -> Iterator[None]:
+    """Tell ``watch`` inside of what Python has no events for."""
+    environ: Any = type(os.environ)
+    replaced: list[tuple[Any, str, Callable[..., Any]]] = []
+
+    def replace(owner: Any, name: str, event: str) -> None:
+        function = getattr(owner, name)
+
+        def stand_in(*args: Any, **kwargs: Any) -> Any:
+            watch.notice(event, args)
+            return function(*args, **kwargs)
+
+        setattr(owner, name, stand_in)
+        replaced.append((owner, name, function))
+
+    replace(environ, "__getitem__", _VARIABLE)
+    replace(environ, "__iter__", _VARIABLES)
+    for name in ("stat", "lstat", "access"):
+        replace(os, name, _LOOKED_FOR)
+    replace(os, "getcwd", _PLACE)
+    try:
+        yield
+    finally:
+        for owner, name, function in replaced:
+            setattr(owner, name, function)
+
+
+class _Tee:
+    """Stands in the place of an output stream, and keeps what goes through."""
+
+    def __init__(self, used: Uses, name: Literal["stdout", "stderr"]) -> None:
+        self._used = used
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._stream: TextIO | None = getattr(sys, self._name)
+        if self._stream is not None:
+            setattr(sys, self._name, self)
+
+    def __exit__(self, *_exception: object) -> None:
+        setattr(sys, self._name, self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._used.printed += text
+        return self._stream.write(text) if self._stream is not None else len(text)
+
+
+# Whose doing it is ----------------------------------------------------------------------------------------------------
+
+
+@cache
+def _is_installed(path: str) -> bool:
+    return is_installed(path) or is_installed(path + os.sep)
+
+
+@cache
+def _doing(event: str) -> str | None:
+    """Return what an event tells of that no build whose outcome is kept may do."""
+    return next((doing for doing, events in _DOINGS.items() if event.startswith(events)), None)
+
+
+def _origin() -> Origin:
+    """Return on whose behalf something happens: the first on the stack who is neither Python's machinery nor ours.
+
+    An installed module that is being imported acts for itself, whoever imports it; one whose function is called, for
+    the caller.
+    """
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # the caller's caller
+    is_library = False
+    inside = True  # our own functions, that lead here
+    while frame is not None:
+        code = frame.f_code
+        file = code.co_filename
+        if file.startswith(_HERE):
+            if not inside:
+                break
+        elif file.startswith(("<", _PROGRAM)):
+            inside = False
+        elif not _is_installed(file):
+            return "user"
+        elif code.co_name == "<module>":
+            return "import"
+        else:
+            inside = False
+            is_library = is_library or "site-packages" in file
+        frame = frame.f_back
+    return "library" if is_library else "paramcount"
+
+
+def _by_import() -> bool:
+    """Whether it is Python's own import that does something."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # the same
+    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith(_MACHINERY)
+
+
+def _place() -> tuple[int, int]:
+    """Return the instruction by which somebody reads the environment, in whatever way Python brings it here."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # the same
+    while frame is not None and frame.f_code.co_filename.startswith((_HERE, "<frozen ")):
+        frame = frame.f_back
+    return (id(frame), frame.f_lasti) if frame is not None else (0, 0)
+
+
+def _path(place: object) -> str | None:
+    """Return the path that a function of ``os`` was called with; None for a descriptor."""
+    return os.fsdecode(place) if isinstance(place, str | bytes | os.PathLike) else None
+
+
+def _loaded_sources() -> set[str]:
+    """Return the sources of all loaded modules that are neither installed nor ours."""
+    files = [getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())]
+    return {
+        file for file in files if isinstance(file, str) and not _is_installed(file) and not file.startswith(_PROGRAM)
+    }

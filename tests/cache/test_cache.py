@@ -1,0 +1,380 @@
+"""What is kept is found again where nothing it depends on has changed, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from paramcount.cache import Cache, NotKept, key
+from paramcount.errors import ParamcountError
+from paramcount.sources import Target, read
+from tests.conftest import MODELS
+
+NET = """
+import os
+from pathlib import Path
+import yaml
+from torch import nn
+import middle
+
+class Net(nn.Linear):
+    def __init__(self, inputs=2):
+        with open(Path(__file__).with_name("net.yaml")) as file:
+            outputs = yaml.safe_load(file)["outputs"]
+        if Path("wide").exists():
+            outputs *= 10
+        outputs += len(list(Path(__file__).parent.joinpath("plugins").glob("*.txt")))
+        super().__init__(inputs, outputs + middle.MORE + int(os.environ.get("EXTRA", "0")))
+"""
+
+
+@dataclass
+class Kept:
+    """A cache, as one run after the other sees it."""
+
+    folder: Path
+    said: list[str] = field(default_factory=list)
+    version: str = "1.0"
+
+    def cache(self) -> Cache:
+        return Cache(self.folder, dict(os.environ), version=self.version, say=self.said.append)
+
+    def has(self, target: Target) -> bool:
+        try:
+            self.cache().recall(target)
+        except NotKept:
+            return False
+        return True
+
+    def total(self, target: Target) -> int:
+        return sum(param.numel or 0 for param in self.cache().read(target).params)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path / "cache")
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """A model that depends on all that a model can depend on: 2 inputs, 3 + 4 outputs, and as many biases."""
+    project = tmp_path / "project"
+    (project / "below").mkdir(parents=True)
+    (project / "plugins").mkdir()
+    (project / "net.py").write_text(NET)
+    (project / "middle.py").write_text("from below.inner import MORE\n")
+    (project / "below" / "inner.py").write_text("MORE = 4\n")
+    (project / "net.yaml").write_text("outputs: 3\n")
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("EXTRA", raising=False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # by which Python itself misses a change within a second
+    return Target("net.py:Net")
+
+
+def test_what_did_not_change_is_found(kept: Kept, net: Target) -> None:
+    assert not kept.has(net)
+    assert kept.total(net) == 3 * 7
+    assert kept.has(net)
+    assert kept.total(net) == 3 * 7
+    assert kept.said == ["net.py:Net: not in the cache; kept", "net.py:Net: found", "net.py:Net: found"]
+
+
+def edited(name: str, old: str, new: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """Return a change of a file that keeps its size, and the time of its last change."""
+
+    def edit(_monkeypatch: pytest.MonkeyPatch) -> None:
+        path = Path(name)
+        before = path.stat()
+        path.write_text(path.read_text().replace(old, new))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+    return edit
+
+
+def written(name: str, text: str) -> Callable[[pytest.MonkeyPatch], None]:
+    def write(_monkeypatch: pytest.MonkeyPatch) -> None:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text)
+
+    return write
+
+
+INGREDIENTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], int]] = {
+    "a byte in the model's file": (edited("net.py", "inputs=2", "inputs=5"), 6 * 7),
+    "a byte two imports down": (edited("below/inner.py", "4", "5"), 3 * 8),
+    "a byte in a file that it reads": (edited("net.yaml", "3", "4"), 3 * 8),
+    "a variable that it reads": (lambda patch: patch.setenv("EXTRA", "2"), 3 * 9),
+    "a file that it looks for": (written("wide", ""), 3 * 34),
+    "a folder that it lists": (written("plugins/one.txt", ""), 3 * 8),
+    "a module that comes before another": (written("below/inner/__init__.py", "MORE = 6"), 3 * 9),
+    "a module that comes before an installed one": (
+        written("yaml.py", "def safe_load(_file): return {'outputs': 1}"),
+        3 * 5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INGREDIENTS)
+def test_what_the_model_reads_determines_it(
+    name: str, kept: Kept, net: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, total = INGREDIENTS[name]
+    kept.total(net)
+    change(monkeypatch)
+    assert not kept.has(net)
+    monkeypatch.delitem(sys.modules, "yaml")  # as in a process that has not imported it
+    assert kept.total(net) == total
+    assert kept.has(net)
+
+
+def test_every_part_of_what_is_asked_for_determines_it(kept: Kept, net: Target) -> None:
+    kept.total(net)
+    for other in (
+        replace(net, args={"inputs": 4}),
+        replace(net, args={"inputs": 2}),
+        replace(net, device="cpu"),
+        replace(net, word="./net.py:Net"),
+    ):
+        assert not kept.has(other)
+        assert kept.total(other) == (5 if other.args == {"inputs": 4} else 3) * 7
+        assert kept.has(other)
+    assert not kept.has(replace(net, weights="DEFAULT"))
+    assert not kept.has(replace(net, args={"inputs": True}))  # which is 1, and equal to it, but no width
+
+
+def test_the_versions_of_python_and_of_paramcount_determine_it(
+    kept: Kept, net: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.total(net)
+    for name in ("version", "executable", "prefix"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, name, "9.9")
+            assert not kept.has(net)
+    assert kept.has(net)
+    kept.version = "1.1"
+    assert not kept.has(net)
+
+
+def test_our_own_files_determine_it(kept: Kept, net: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own").mkdir()
+    own = tmp_path / "own" / "__init__.py"
+    own.write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr(key, "PROGRAM", own.parent)
+        kept.total(net)
+        assert kept.has(net)
+        own.write_text("# as its developers do")
+        assert not kept.has(net)
+
+
+def test_what_is_installed_determines_it(
+    kept: Kept, net: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "lib" / "site-packages"
+    (place / "thing").mkdir(parents=True)
+    metadata = place / "thing-1.0.dist-info"
+    metadata.mkdir()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(place)])
+    kept.total(net)
+    assert kept.has(net)
+    metadata = metadata.rename(place / "thing-1.1.dist-info")  # another version
+    assert not kept.has(net)
+    kept.total(net)
+    (metadata / "RECORD").write_text("")  # the same version, installed anew
+    assert not kept.has(net)
+    kept.total(net)
+    (place / "other-1.0.dist-info").mkdir()  # which a model may try to import
+    assert not kept.has(net)
+    kept.total(net)
+    (place / "thing" / "__pycache__").mkdir()
+    assert kept.has(net)
+
+
+def test_where_python_looks_for_modules_determines_it(
+    kept: Kept, net: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.total(net)
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    assert not kept.has(net)
+    kept.total(net)
+    assert kept.has(net)
+    (tmp_path / "elsewhere").mkdir()
+    assert not kept.has(net)
+    kept.total(net)
+    (tmp_path / "elsewhere" / "middle.py").write_text("MORE = 1")
+    assert not kept.has(net)
+
+
+def test_a_variable_that_compiled_code_reads_determines_it(
+    kept: Kept, net: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.total(net)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert not kept.has(net)
+
+
+def test_the_current_folder_determines_what_is_found_from_it_and_no_catalogue(
+    kept: Kept, net: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(Target("squeezenet1_1"))  # pytest, which sees to what is imported, asks for the current folder
+    kept.total(net)
+    kept.total(Target("squeezenet1_1"))
+    monkeypatch.chdir(tmp_path)
+    assert not kept.has(net)
+    assert kept.has(Target("squeezenet1_1"))
+    Path("squeezenet1_1").mkdir()
+    Path("squeezenet1_1/model.safetensors").write_bytes(b"")  # now a folder of shards goes by that name
+    assert not kept.has(Target("squeezenet1_1"))
+
+
+def test_what_does_not_matter_is_no_miss(kept: Kept, net: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.total(net)
+    os.utime("net.py")
+    os.utime("net.yaml", (0, 0))
+    Path("report.json").write_text("{}")
+    Path("__pycache__").mkdir()
+    monkeypatch.setenv("UNRELATED", "1")
+    assert kept.has(net)
+
+
+@pytest.mark.parametrize("word", [f"{path}" for path in sorted(MODELS.glob("*.py"))] + ["googlenet", "regnet_y_400mf"])
+def test_what_is_found_is_exactly_what_was_read(word: str, kept: Kept) -> None:
+    word = f"{word}:build" if word.endswith(".py") and "def build(" in Path(word).read_text() else word
+    try:
+        fresh = read(Target(word))
+    except ParamcountError:
+        pytest.skip("holds several models")
+    assert kept.cache().read(Target(word)) == fresh
+    assert kept.cache().recall(Target(word)) == fresh
+
+
+# Doubts ---------------------------------------------------------------------------------------------------------------
+
+DOUBTS = {
+    "names time.time": "import time\nSTARTED = time.time()",
+    "runs a process": "import subprocess\nsubprocess.run(['true'])",
+    "uses the network": (
+        "import socket as s\ntry: s.create_connection(('127.0.0.1', 9), 0.1).close()\nexcept OSError: pass"
+    ),
+    "changes files": "import os\nos.mkdir('made')",
+    "writes": "open('log.txt', 'w').close()",
+    "/proc/meminfo": "open('/proc/meminfo').close()",
+    "changes the current folder": "import os\nos.chdir('..')",
+    "all of the environment": "import os\nCOPY = dict(os.environ)",
+    "compiled code": "import ctypes\nctypes.CDLL(None)",
+    "is large": "open('large.bin', 'rb').close()",
+    "opens a database": "import sqlite3\nsqlite3.connect(':memory:').close()",
+}
+
+
+@pytest.mark.parametrize("reason", DOUBTS)
+def test_what_may_be_otherwise_another_time_is_not_kept(reason: str, kept: Kept, folder: Path) -> None:
+    with Path("large.bin").open("wb") as file:
+        file.truncate(2**25)
+    Path("net.py").write_text(f"{DOUBTS[reason]}\nfrom torch import nn\ndef build(): return nn.Linear(1, 1)\n")
+    assert kept.total(Target("net.py:build")) == 2
+    assert not kept.has(Target("net.py:build"))
+    assert "; not kept: " in kept.said[-1]
+    assert reason in kept.said[-1]
+
+
+def test_a_file_that_changes_while_the_model_is_built_is_not_taken_for_what_was_built(
+    kept: Kept, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("net.py").write_text("from torch import nn\nimport tests\ntests.edit()\ndef build(): return nn.Linear(1, 1)\n")
+    import tests
+
+    # Where a test changes it, the events look as if a user had: this one is a file of no event.
+    monkeypatch.setattr(tests, "edit", lambda: os.utime("net.py", (2**31, 2**31)), raising=False)
+    assert kept.total(Target("net.py:build")) == 2
+    assert not kept.has(Target("net.py:build"))
+
+
+def test_a_failure_is_not_kept(kept: Kept, folder: Path) -> None:
+    Path("net.py").write_text("from torch import nn\ndef build(): return nn.Linear(1, '1')\n")
+    for _ in range(2):
+        with pytest.raises(ParamcountError):
+            kept.total(Target("net.py:build"))
+    assert kept.said == []
+    assert not kept.folder.exists()
+
+
+def test_a_checkpoint_is_quick_to_read_and_not_kept(kept: Kept, folder: Path) -> None:
+    import torch
+
+    torch.save({"weight": torch.zeros(3)}, "model.pt")
+    assert kept.total(Target("model.pt")) == 3
+    assert not kept.folder.exists()
+
+
+# Entries --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: data[:-1], lambda data: data[:40] + b"0" + data[41:], lambda data: data + b" "],
+)
+def test_a_damaged_entry_is_a_miss_and_replaced(damage: Callable[[bytes], bytes], kept: Kept, net: Target) -> None:
+    kept.total(net)
+    (entry,) = kept.folder.glob("*.entry")
+    whole = entry.read_bytes()
+    entry.write_bytes(damage(whole))
+    assert not kept.has(net)
+    assert kept.total(net) == 3 * 7
+    assert kept.said[-1] == "net.py:Net: its entry in the cache is damaged; kept"
+    assert kept.has(net)
+
+
+def test_what_a_model_prints_is_printed_again(kept: Kept, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("net.py").write_text(
+        "import sys\nfrom torch import nn\nprint('a', end=' ')\nprint('b', file=sys.stderr)\n"
+        "def build(): return nn.Linear(1, 1)\n"
+    )
+    kept.total(Target("net.py:build"))
+    first = capsys.readouterr()
+    assert kept.has(Target("net.py:build"))
+    again = capsys.readouterr()
+    assert (first.out, first.err) == ("a ", "b\n")
+    assert again.out + again.err == "a b\n"
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_obstacle(net: Target, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    kept = Kept(tmp_path / "file")
+    assert kept.total(net) == 3 * 7
+    assert "not kept: " in kept.said[-1]
+
+
+def test_secrets_are_not_written_down(kept: Kept, net: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("net.py").write_text(NET + "\nTOKEN = os.environ['TOKEN']\n")
+    monkeypatch.setenv("TOKEN", "correct horse battery staple")
+    kept.total(net)
+    assert kept.has(net)
+    (entry,) = kept.folder.glob("*.entry")
+    assert b"TOKEN" in entry.read_bytes()
+    assert b"horse" not in entry.read_bytes()
+
+
+def test_the_interpreter_is_left_as_it_was(kept: Kept, net: Target) -> None:
+    before = (os.stat, os.lstat, os.access, os.getcwd, type(os.environ).__getitem__, type(os.environ).__iter__)
+    streams = (sys.stdout, sys.stderr)
+    kept.total(net)
+    assert before == (os.stat, os.lstat, os.access, os.getcwd, type(os.environ).__getitem__, type(os.environ).__iter__)
+    assert streams == (sys.stdout, sys.stderr)
+
+
+def test_one_target_does_not_depend_on_what_another_read(kept: Kept, net: Target) -> None:
+    Path("other.py").write_text("from torch import nn\nopen('only.txt').close()\ndef build(): return nn.Linear(1, 1)\n")
+    Path("only.txt").write_text("")
+    cache = kept.cache()
+    cache.read(Target("other.py:build"))
+    cache.read(net)
+    Path("only.txt").write_text("more")
+    assert not kept.has(Target("other.py:build"))
+    assert kept.has(net)

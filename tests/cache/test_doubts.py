@@ -1,0 +1,75 @@
+"""A source is doubted for what it names, however it imports it, and for nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from paramcount.cache.doubts import doubts_in
+
+DOUBTED = [
+    "import time\ntime.time()",
+    "import time as t\nt.perf_counter()",
+    "from time import monotonic as m\nm()",
+    "from time import *",
+    "import time\ngetattr(time, 'time')()",
+    "import datetime\ndatetime.datetime.now()",
+    "from datetime import datetime\ndatetime.utcnow()",
+    "from datetime import date as d\ndef f(): return d.today()",
+    "import random\nrandom.choice([1, 2])",
+    "from random import randint\nrandint(1, 2)",
+    "import numpy as np\nnp.random.rand()",
+    "from numpy import random\nrandom.default_rng()",
+    "import secrets\nsecrets.token_hex()",
+    "import uuid\nuuid.uuid4()",
+    "import os\nos.urandom(1)",
+    "import os\nos.getpid()",
+    "import sys\nsys.stdin.read()",
+    "import torch\ntorch.seed()",
+    "import torch\ntorch.cuda.mem_get_info()",
+    "import socket\nsocket.gethostname()",
+    "import h5py\nh5py.File('x')",
+    "class A:\n  def f(self):\n    import time\n    return [time.time_ns() for _ in range(3)]",
+    "def f(:",
+]
+
+TRUSTED = [
+    "import time\ntime.sleep(0)",
+    "import time",
+    "import timeit_\ntimeit_.run()",
+    "import datetime\ndatetime.timedelta(1)",
+    "import random\nrandom.seed(0)",
+    "import numpy as np\nnp.random.seed(0)\nnp.zeros(3)",
+    "import torch\ntorch.manual_seed(0)\ntorch.rand(3)\ntorch.cuda.is_available()",
+    "from .time import time\ntime()",
+    "from mine import random\nrandom()",
+    "time = 3\ntime + 1",
+    "self.time.time()",
+    "import os\nos.environ.get('A')\nos.path.join('a', 'b')",
+    "import uuid\nuuid.uuid5(uuid.NAMESPACE_DNS, 'a')",
+]
+
+
+@pytest.mark.parametrize("source", DOUBTED)
+def test_what_changes_by_itself_is_doubted(source: str, tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(source)
+    assert next(doubts_in(str(file))).startswith(str(file))
+
+
+@pytest.mark.parametrize("source", TRUSTED)
+def test_what_does_not_is_not(source: str, tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(source)
+    assert list(doubts_in(str(file))) == []
+
+
+def test_a_doubt_names_the_place_and_the_name(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("import time as t\n\nNOW = t.time()\n")
+    assert list(doubts_in(str(file))) == [f"{file}:3 names time.time: it may depend on the clock"]
+
+
+def test_a_file_that_is_not_there_is_doubted() -> None:
+    assert list(doubts_in("no/such.py")) == ["no/such.py cannot be read as Python"]
