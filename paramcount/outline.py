@@ -36,6 +36,7 @@ _FACTS = frozenset(
         "index-unlisted",
         "packed",
         "active",
+        "sharded",
     }
 )
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Set
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
-from paramcount.modules.packed import find_packed
+from paramcount.modules.packed import packed_notes
+from paramcount.modules.sharded import plain_name, plain_type, sharded_notes, stored_weights, unwrapped
+from paramcount.modules.stored import take_stock
 from paramcount.modules.unregistered import find_unregistered
 from paramcount.pause import paused_collector
 from paramcount.units import exact, plural
 
 # Modules listed again under further names before it is enough: sharing within sharing doubles them at each level.
 _MOST_REPEATS = 20_000
+
+_Tensor = TypeVar("_Tensor", bound=Tensor)
 
 
 @paused_collector()
@@ -27,9 +31,10 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     its first name. Every other name of a tensor is listed too, tied to the first.
     """
     sightings = list(_walk(model))
-    packed = find_packed((sighting.name, sighting.module) for sighting in sightings)
-    counted = [(name, tensor) for name, tensor in model.named_parameters() if id(tensor) not in packed.taken]
-    buffered = [(name, tensor) for name, tensor in model.named_buffers() if id(tensor) not in packed.taken]
+    places = [(sighting.name, sighting.module) for sighting in sightings]
+    stock = take_stock(places, stored_weights(model.modules()))
+    counted = _named(model.named_parameters(), stock.taken)
+    buffered = _named(model.named_buffers(), stock.taken)
     first_names = {id(tensor): name for name, tensor in counted}
     first_buffers = {id(tensor): name for name, tensor in buffered}
 
@@ -37,7 +42,7 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     buffers: dict[str, Buffer] = {}
     for sighting in sightings:
         prefix = f"{sighting.name}." if sighting.name else ""
-        params.update((param.name, param) for param in packed.params.get(sighting.name, ()))
+        params.update((param.name, param) for param in stock.params.get(sighting.name, ()))
         # The registries themselves: unlike named_parameters() they have every name.
         for key, param in sighting.module._parameters.items():  # noqa: SLF001
             if param is not None and id(param) in first_names:
@@ -51,7 +56,7 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     if not params.keys() >= set(first_names.values()):
         # The model has a named_parameters() of its own, with names of its own: those are the names.
         params = {name: _param(name, tensor, name) for name, tensor in counted}
-        params.update((param.name, param) for held in packed.params.values() for param in held)
+        params.update((param.name, param) for param in stock.all_params())
     if not buffers.keys() >= set(first_buffers.values()):
         buffers = {name: _buffer(name, tensor, name) for name, tensor in buffered}
 
@@ -66,16 +71,21 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
         ),
         params=tuple(params.values()),
         buffers=tuple(buffers.values()),
-        overhead=packed.overhead,
+        overhead=stock.overhead,
         notes=(
-            *packed.notes(),
+            *packed_notes(stock.all_params()),
+            *sharded_notes(stock),
             *_uninitialized_notes(firsts),
-            *find_unregistered(firsts, first_names.keys() | packed.taken),
+            *find_unregistered(firsts, first_names.keys() | stock.taken),
             *_shared_storage_notes(counted),
             *_pruned_notes(firsts),
             *_repeat_notes(sightings),
         ),
     )
+
+
+def _named(tensors: Iterable[tuple[str, _Tensor]], taken: Set[int]) -> list[tuple[str, _Tensor]]:
+    return [(plain_name(name), tensor) for name, tensor in tensors if id(tensor) not in taken]
 
 
 class _Sighting(NamedTuple):
@@ -98,6 +108,7 @@ def _walk(model: nn.Module) -> Iterator[_Sighting]:
     waiting: list[tuple[str, nn.Module, _Sighting | None]] = [("", model, None)]
     while waiting:
         name, module, above = waiting.pop()
+        module = unwrapped(module)
         same_as = first_names.get(id(module))
         sighting = _Sighting(name, module, same_as, above is not None and above.same_as is not None, above)
         if same_as is None:
@@ -126,7 +137,7 @@ def _is_in_circle(sighting: _Sighting) -> bool:
 def _type_name(module: nn.Module) -> str:
     # A scripted module's own class says only that it is scripted.
     original = getattr(module, "original_name", None) if isinstance(module, torch.jit.ScriptModule) else None
-    return original if isinstance(original, str) else type(module).__name__
+    return original if isinstance(original, str) else plain_type(type(module)).__name__
 
 
 def _param(name: str, tensor: Tensor, first_name: str) -> Param:

@@ -120,7 +120,7 @@ class _Search:
 
     def _found_tensor(self, tensor: Tensor, where: str, place: str, cure: str) -> None:
         is_parameter = isinstance(tensor, nn.Parameter) or is_lazy(tensor)
-        if id(tensor) in self.counted or not (is_parameter or (tensor.requires_grad and tensor.is_leaf)):
+        if id(tensor) in self.counted or not (is_parameter or _is_trained(tensor)):
             return
         self.counted.add(id(tensor))
         what = "Parameter" if is_parameter else "tensor that requires a gradient,"
@@ -131,6 +131,13 @@ class _Search:
     def _note(self, where: str, what: str, place: str, cure: str) -> None:
         message = f"{what} {place}: parameters() does not see it, and it is not in the count; {cure} to register it"
         self.notes.append(Note("unregistered", where, message))
+
+
+def _is_trained(tensor: Tensor) -> bool:
+    try:
+        return tensor.requires_grad and tensor.is_leaf
+    except RuntimeError:  # a view of memory that has changed since: FSDP leaves such in the place of parameters
+        return False
 
 
 def _contents(value: object, where: str) -> Iterator[tuple[object, str, _Holder, str]]:
