@@ -33,6 +33,7 @@ _FACTS = frozenset(
         "buffers-by-name",
         "left-out",
         "index-total",
+        "adapter",
         "index-unlisted",
         "packed",
         "active",

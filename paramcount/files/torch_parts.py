@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from paramcount.files.pickles import MalformedPickle, Pairs, Record
+from paramcount.files.stored import Stored
 from paramcount.files.torch_modules import Modules, Naming
 from paramcount.files.torch_tensors import Tensor, fields
 
@@ -187,3 +188,19 @@ def _is_empty(inside: dict[str, object], key: str) -> bool:
 def _is_optimizer(inside: dict[str, object] | None) -> bool:
     """Whether a mapping is what torch.optim.Optimizer.state_dict() returns."""
     return inside is not None and inside.keys() >= {"state", "param_groups"}
+
+
+def stored(named: Named) -> Stored:
+    """Return a tensor as all kinds of files describe theirs."""
+    tensor = named.tensor
+    # A state dict holds tensors that were detached: that they require no gradient says nothing of the parameters.
+    grad = tensor.requires_grad if tensor.is_parameter or tensor.requires_grad else None
+    return Stored(named.name, tensor.shape or (), tensor.dtype, tensor.numel, tensor.nbytes, grad, memory(named))
+
+
+def memory(named: Named) -> Hashable:
+    """Return what is equal for the names of one tensor."""
+    tensor = named.tensor
+    if tensor.storage is None or not tensor.numel:
+        return id(named.value)
+    return (tensor.storage.key, tensor.storage.start + tensor.offset, tensor.dtype, tensor.shape, tensor.stride)

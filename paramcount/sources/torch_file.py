@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,9 @@ from paramcount.files import state_dict, torch_archive, torch_modules
 from paramcount.files.model_config import beside
 from paramcount.files.pickles import MalformedPickle, Record
 from paramcount.files.ranges import opened
-from paramcount.files.state_dict import Stored
 from paramcount.files.torch_archive import Archive
 from paramcount.files.torch_modules import Modules
-from paramcount.files.torch_parts import Named, Part, Parts
+from paramcount.files.torch_parts import Named, Part, Parts, memory, stored
 from paramcount.files.torch_tensors import Tensors, fields
 from paramcount.inventory import Inventory, Note
 from paramcount.pause import paused_collector
@@ -79,7 +78,7 @@ def _inventory(archive: Archive, file: str, path: str | None, word: str) -> Inve
     if not tensors and path is not None and fields(part.value) != {}:
         raise UnreadableFile(f"{file}: {path} holds no tensors", hint=_choices(file, parts))
     inventory = state_dict.inventory(
-        [_stored(each) for each in tensors],
+        [stored(each) for each in tensors],
         target=word,
         source=_NAME,
         buffers=_buffers(tensors),
@@ -135,20 +134,6 @@ def _choices(file: str, parts: Parts) -> str | None:
 # Tensors --------------------------------------------------------------------------------------------------------------
 
 
-def _stored(named: Named) -> Stored:
-    tensor = named.tensor
-    # A state dict holds tensors that were detached: that they require no gradient says nothing of the parameters.
-    grad = tensor.requires_grad if tensor.is_parameter or tensor.requires_grad else None
-    return Stored(named.name, tensor.shape or (), tensor.dtype, tensor.numel, tensor.nbytes, grad, _memory(named))
-
-
-def _memory(named: Named) -> Hashable:
-    tensor = named.tensor
-    if tensor.storage is None or not tensor.numel:
-        return id(named.value)
-    return (tensor.storage.key, tensor.storage.start + tensor.offset, tensor.dtype, tensor.shape, tensor.stride)
-
-
 def _buffers(tensors: list[Named]) -> frozenset[str] | None:
     """Return the names of buffers where parameters are marked as such, as by ``state_dict(keep_vars=True)``."""
     # A lazy parameter is kept as one by any state dict.
@@ -173,7 +158,7 @@ def _left_out(file: str, part: Part, parts: Parts) -> Iterable[Note]:
 
 
 def _extent(tensors: list[Named]) -> str:
-    each = {_memory(named): named.tensor for named in tensors}.values()
+    each = {memory(named): named.tensor for named in tensors}.values()
     elements = plural(sum(tensor.numel for tensor in each), "element")
     return f"{plural(len(each), 'tensor')}, {elements}, {size(sum(tensor.nbytes for tensor in each))}"
 
@@ -192,6 +177,6 @@ def _views(tensors: list[Named]) -> Iterable[Note]:
         if storage is None or not named.tensor.numel:
             continue
         first = firsts.setdefault(storage.key, named)
-        if _memory(first) != _memory(named):
+        if memory(first) != memory(named):
             message = f"is a view of the same storage as {first.name}, and not the same tensor: both count in full"
             yield Note("shared-storage", named.name, message)

@@ -22,6 +22,7 @@ from tests.language_models import CONFIGS
 
 # One target of each source that can be counted here and now. A new source is to be added.
 READABLE = {
+    "adapter": "adapter_model.safetensors",
     "gguf": "model.gguf",
     "python": f"{MODELS / 'tutorial_cnn.py'}:Net",
     "safetensors": "model.safetensors",
@@ -43,6 +44,7 @@ def name(request: pytest.FixtureRequest, folder: Path) -> str:
     state = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).state_dict()
     (folder / "report.json").write_text(json.dumps(document([report.to_dict()], [])))
     safetensors.torch.save_file(state, "model.safetensors")
+    safetensors.torch.save_file(state, "adapter_model.safetensors")
     torch.save(state, "model.pt")
     writer = gguf.GGUFWriter("model.gguf", "test")
     writer.add_tensor("blk.0.weight", numpy.zeros((2, 3), dtype=numpy.float32))

@@ -1,0 +1,94 @@
+"""An adapter of PEFT: the folder that ``save_pretrained`` writes, or the file of weights in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from paramcount.errors import UnknownTarget, UnreadableFile, UsageError
+from paramcount.files import safetensors, torch_archive
+from paramcount.files.adapters import CONFIG, adapter
+from paramcount.files.model_config import beside
+from paramcount.files.pickles import MalformedPickle
+from paramcount.files.ranges import opened
+from paramcount.files.state_dict import Stored, inventory
+from paramcount.files.torch_modules import Modules
+from paramcount.files.torch_parts import Parts, stored
+from paramcount.files.torch_tensors import Tensors
+from paramcount.inventory import Inventory
+from paramcount.pause import paused_collector
+from paramcount.sources import Target
+
+EXAMPLE = "adapter_model.safetensors, adapter_model.bin"
+LIBRARIES = ()
+IS_CATALOGUE = False
+MEANING = "an adapter of PEFT, or the folder that it is in"
+
+# PEFT's own names, and the order in which it looks for them: peft/utils/constants.py.
+_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+# Whoever keeps a model beside its adapter means the two together: the folder is the model's.
+_MODELS = ("model", "pytorch_model")
+
+
+def claims(word: str) -> bool:
+    """Whether the word has the name of such a file, or is a folder that holds one, and no model."""
+    return os.path.basename(word) in _FILES or bool(_inside(word))  # noqa: PTH119  # of what need not be a path
+
+
+def names() -> Iterable[str]:
+    """Return the files in the current folder."""
+    return _inside(".")
+
+
+def _inside(folder: str) -> list[str]:
+    """Return the adapter's files in a folder, the one that counts first."""
+    try:
+        found = set(os.listdir(folder))  # noqa: PTH208  # a Path would take "" for the current folder
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return []
+    if any(name.startswith(_MODELS) and name.endswith((".safetensors", ".bin", ".index.json")) for name in found):
+        return []
+    return [name for name in _FILES if name in found]
+
+
+def read(target: Target, name: str) -> Inventory:
+    """Read what an adapter holds; the config beside it says of what and how, and the tensors how much.
+
+    Raises:
+        UnknownTarget: there is no such file or folder.
+        UsageError: arguments are given.
+        UnreadableFile: the file or the config cannot be read, or is none.
+
+    """
+    if target.args or target.weights is not None:
+        raise UsageError(f"{target.word} is an adapter, which takes no arguments and no --weights")
+    path = os.path.expanduser(name)  # noqa: PTH111  # a Path would drop the ./ that the user wrote
+    if os.path.isdir(path):  # noqa: PTH112  # the same
+        files = _inside(path)
+        if not files:
+            raise UnreadableFile(f"{name} is a folder, and holds no {' and no '.join(_FILES)}")
+        path = os.path.join(path, files[0])  # noqa: PTH118  # the same
+    elif os.path.basename(path) not in _FILES:  # noqa: PTH119  # the same
+        raise UnknownTarget(f"{name!r} is no adapter", hint=f"for example: {EXAMPLE}")
+    with paused_collector():
+        tensors = _held(path)
+        found = adapter(tensors, beside(path, CONFIG))
+        types, notes = found.types, found.notes
+        whole = inventory(tensors, target=target.word, source="adapter", types=types, notes=notes)
+        return replace(whole, form="other")  # part of a model
+
+
+def _held(path: str) -> list[Stored]:
+    with opened(path) as file:
+        if path.endswith(".safetensors"):
+            return safetensors.tensors(file)
+        archive = torch_archive.read(file)
+    try:
+        parts = Parts(archive.root, Modules(Tensors(), archive.code))
+        part = parts.weights()
+        if part is None:
+            raise UnreadableFile(f"{path} holds no weights")
+        return safetensors.in_order(stored(each) for each in parts.tensors(part))
+    except MalformedPickle as error:
+        raise UnreadableFile(f"{path}: {error}", hint=torch_archive.HINT) from error
