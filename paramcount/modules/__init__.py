@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from paramcount.errors import ParamcountError
 from paramcount.inventory import Inventory
 from paramcount.modules.failure import build_error
+from paramcount.pause import paused_collector
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from paramcount.modules.build import Device
 
 
+@paused_collector()  # until the model is gone again: nothing of it is garbage before
 def take_inventory(construct: Callable[[], nn.Module], *, target: str, source: str, device: Device) -> Inventory:
     """Build a model without weights, and read it.
 

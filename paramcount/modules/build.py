@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from paramcount.errors import BuildError, ParamcountError
@@ -162,11 +162,15 @@ def _plain_imports(paused: Callable[[], AbstractContextManager[None]]) -> Iterat
         with paused() if is_installed(self.path) else nullcontext():
             super(SourceFileLoader, self).exec_module(module)
 
+    before = vars(SourceFileLoader).get("exec_module")  # another build's; of its own it has none, and inherits it
     SourceFileLoader.exec_module = exec_module  # type: ignore[method-assign,assignment]  # a module is a module
     try:
         yield
     finally:
-        del SourceFileLoader.exec_module  # it has none of its own, and inherits it again
+        if before is None:
+            del SourceFileLoader.exec_module
+        else:
+            SourceFileLoader.exec_module = before  # type: ignore[method-assign]  # the same
 
 
 class _Output:
@@ -248,9 +252,9 @@ def _no_downloads(attempt: Attempt) -> Iterator[None]:
     from torch.nn.modules.module import _IncompatibleKeys
 
     warnings.filterwarnings("ignore", message=r"for .*: copying from a non-meta parameter in the checkpoint to a meta")
-    fetch, load = torch.hub.load_state_dict_from_url, torch.nn.Module.load_state_dict
+    load = torch.nn.Module.load_state_dict
 
-    def load_state_dict_from_url(url: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+    def fetch(url: str) -> dict[str, Any]:
         attempt.skipped_downloads.append(url.rpartition("/")[2])
         return _Unfetched()
 
@@ -261,17 +265,29 @@ def _no_downloads(attempt: Attempt) -> Iterator[None]:
                 return _IncompatibleKeys([], [])
         return load(self, state_dict, strict=strict, assign=assign)
 
-    _replace_everywhere("load_state_dict_from_url", fetch, load_state_dict_from_url)
     torch.nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
+    try:
+        with _acting_as(torch.hub.load_state_dict_from_url, fetch):
+            yield
+    finally:
+        torch.nn.Module.load_state_dict = load  # type: ignore[method-assign]
+
+
+@contextmanager
+def _acting_as(function: Any, other: Callable[..., Any]) -> Iterator[None]:
+    """Let a function of ``torch.hub`` do what another does, for all who hold it, under whatever name."""
+    if not isinstance(function, FunctionType):  # somebody else has put something in its place
+        yield
+        return
+    before = function.__code__, function.__defaults__, function.__dict__
+    function.__dict__ = {**function.__dict__, "other": other}
+    function.__code__, function.__defaults__ = _in_its_place.__code__, None
     try:
         yield
     finally:
-        torch.nn.Module.load_state_dict = load  # type: ignore[method-assign]
-        _replace_everywhere("load_state_dict_from_url", load_state_dict_from_url, fetch)
+        function.__code__, function.__defaults__, function.__dict__ = before
 
 
-def _replace_everywhere(name: str, function: Callable[..., Any], other: Callable[..., Any]) -> None:
-    """Put ``other`` in the place of ``function`` in every module that holds it under this name."""
-    for module in list(sys.modules.values()):
-        if getattr(module, "__dict__", {}).get(name) is function:
-            setattr(module, name, other)
+def _in_its_place(url: str, *_args: Any, **_kwargs: Any) -> Any:
+    """Stand for ``load_state_dict_from_url``, in whose module it runs."""
+    return load_state_dict_from_url.other(url)  # type: ignore[name-defined]  # noqa: F821  # a name of that module

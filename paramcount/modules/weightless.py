@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.utils._device
+from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
@@ -59,16 +60,30 @@ class Weightless:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Build without memory inside this context; after it, the log has the memory that was saved in the end."""
-        with self._requests, self._tensors:
+        """Build without memory inside this context; if that fails, the log has the memory that was saved in the end."""
+        with _one_thread(), self._requests, self._tensors:
             try:
                 yield
-            finally:  # here, while what failed still holds its tensors
+            except BaseException:
+                self._tensors.log.nbytes = self._tensors.saved_bytes()  # while what failed still holds its tensors
+                raise
+            if self._tensors.log.obstacle is not None:
                 self._tensors.log.nbytes = self._tensors.saved_bytes()
 
     def paused(self) -> AbstractContextManager[None]:
         """Let PyTorch be itself inside a context."""
         return self._tensors.pause()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread: what is small is not worth waking others for, which may take longer than all the rest."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def without_missing_devices(log: Log) -> AbstractContextManager[object]:
@@ -142,6 +157,10 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         finally:
             self.paused = before
 
+    def is_alone(self) -> bool:
+        """Whether nobody but this mode wants to hear of operations: no other mode, and no transform as by vmap."""
+        return _count_modes() == 1 and _mode_at(0) is self and _transform_level() is None
+
     def is_unknown(self, tensor: torch.Tensor) -> bool:
         return tensor.is_meta or self.is_hollow(tensor)
 
@@ -164,7 +183,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         return made
 
     def saved(self, made: Any) -> Any:
-        for tensor in _tensors_in((made,)):
+        for tensor in (made,) if isinstance(made, torch.Tensor) else _tensors_in((made,)):
             if tensor.is_meta and _address(tensor) is not None:
                 storage = tensor.untyped_storage()
                 self.shells.append((StorageWeakRef(storage), storage.nbytes()))  # type: ignore[no-untyped-call]  # PyTorch's
@@ -310,18 +329,104 @@ class _Requests(TorchFunctionMode):
     def __init__(self, tensors: _Tensors) -> None:
         super().__init__()
         self.tensors = tensors
+        self.handlers = _handlers()
 
     def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
+        # A model asks thousands of times for what nobody here has a word in: its tensors' sizes, the grad mode.
+        handler = self.handlers.get(func)
+        if handler is None and not kwargs:
+            return func(*args)
         kwargs = kwargs or {}
         if self.tensors.paused:
             return func(*args, **kwargs)
         if kwargs.get("pin_memory"):
             kwargs = {**kwargs, "pin_memory": False}
-        if (handler := _HANDLERS.get(func)) is not None:
+        if handler is not None:
             return handler(self, func, args, kwargs)
-        if func in _factories() or kwargs.get("device") is not None:
+        return func(*args, **kwargs) if kwargs.get("device") is None else self.place(func, args, kwargs)
+
+    def make(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Make a tensor from its size, as ``_Tensors.create`` does, without the way through the dispatcher."""
+        try:
+            numel = prod(args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args)
+        except TypeError:
+            numel = None  # PyTorch has its own words for such a size
+        device = kwargs.get("device")
+        if device is None:
+            device = torch.utils._device.CURRENT_DEVICE  # noqa: SLF001  # as in place()
+        if (
+            type(numel) is not int
+            or not kwargs.keys() <= _PLAIN_OPTIONS
+            or (device is not None and _device_type(device) == "meta")
+            or not self.tensors.is_alone()
+        ):
             return self.place(func, args, kwargs)
-        return func(*args, **kwargs)
+        is_real = numel <= (LARGEST_UNINITIALIZED if func is torch.empty else LARGEST_COMPUTED)
+        with _undispatched():
+            made = func(*args, **{**kwargs, "device": "cpu" if is_real else "meta"})
+        return made if is_real else self.tensors.saved(made)
+
+    def wrap(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Make a tensor of a single number, which is real, and else place it as any other."""
+        if len(args) != 1 or type(args[0]) not in _NUMBERS or kwargs.keys() - {"dtype"} or not self.tensors.is_alone():
+            return self.place(func, args, kwargs)
+        if _device_type(torch.utils._device.CURRENT_DEVICE) == "meta":  # noqa: SLF001  # the same
+            return self.place(func, args, kwargs)
+        with _undispatched():
+            return func(*args, **kwargs, device="cpu")
+
+    def write(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Write numbers all over a tensor, as ``_Tensors.write`` does, without the way through the dispatcher."""
+        least, most, names = _WRITERS[func]
+        target, *numbers = args
+        if (
+            len(args) > most
+            or len(args) + len(kwargs) < least
+            or (numbers and not all(type(number) in _NUMBERS for number in numbers))
+            or (kwargs and not all(key in names and type(kwargs[key]) in _OPTIONS for key in kwargs))
+            or (target.requires_grad and torch.is_grad_enabled())  # autograd has a word in it
+        ):
+            return func(*args, **kwargs)
+        return self.overwrite(func, target, "generator" in names, args, kwargs)
+
+    def index(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Get or set elements by number, of which the dispatcher would hear each step."""
+        target, place, *values = args
+        places = place if isinstance(place, tuple) else (place,)
+        if (
+            type(target) not in _PLAIN_TENSORS
+            or not all(map(_is_place, places))
+            or not all(type(value) in _NUMBERS for value in values)
+            or self.tensors.is_hollow(target)
+            or not self.tensors.is_alone()
+        ):
+            return func(*args, **kwargs)
+        with _undispatched():
+            return func(*args)
+
+    def initialise(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Call a function of ``torch.nn.init``, unless it has nothing to say and nothing to write."""
+        target = kwargs.get("tensor")
+        if (
+            args
+            or not isinstance(target, torch.Tensor)
+            or (func is nn.init.kaiming_uniform_ and not _has_fans(**kwargs))
+        ):
+            return func(*args, **kwargs)
+        return self.overwrite(func, target, func is not nn.init.constant_, args, kwargs)
+
+    def overwrite(self, func: Any, target: torch.Tensor, is_random: bool, args: Args, kwargs: Kwargs) -> Any:  # noqa: FBT001
+        tensors, generator = self.tensors, kwargs.get("generator")
+        if type(target) not in _PLAIN_TENSORS or not tensors.is_alone() or tensors.is_hollow(target):
+            return func(*args, **kwargs)
+        if target.is_meta:
+            if is_random:
+                tensors.skip_draw(generator)
+            return target
+        if is_random and (target.numel() > LARGEST_COMPUTED or tensors.is_astray(generator)):
+            return func(*args, **kwargs)
+        with _undispatched():
+            return func(*args, **kwargs)
 
     def place(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Make a tensor on the CPU, wherever it was wanted, unless that is the meta device."""
@@ -479,6 +584,31 @@ _HANDLERS: dict[Any, Handler] = {
     torch.Tensor.data_ptr: _Requests.data_ptr,
     torch._has_compatible_shallow_copy_type: _Requests.can_take,  # noqa: SLF001  # what Module._apply calls
 }
+# The functions that write numbers all over their first argument: how many arguments they take at least, how many by
+# position at most, and which by name. Those that draw take a generator.
+_WRITERS: dict[Any, tuple[int, int, tuple[str, ...]]] = {
+    torch.Tensor.zero_: (1, 1, ()),
+    torch.Tensor.fill_: (2, 2, ()),
+    torch.Tensor.add_: (2, 2, ()),
+    torch.Tensor.sub_: (2, 2, ()),
+    torch.Tensor.mul_: (2, 2, ()),
+    torch.Tensor.div_: (2, 2, ()),
+    torch.Tensor.clamp_: (2, 3, ("min", "max")),
+    torch.Tensor.erfinv_: (1, 1, ()),
+    torch.Tensor.uniform_: (1, 3, ("generator",)),
+    torch.Tensor.normal_: (1, 3, ("mean", "std", "generator")),
+}
+_OPTIONS = {int, float, bool, type(None), torch.Generator}
+_PLACES = {int, type(None), type(...)}
+# For want of public ones: the way around all modes, and what tells of modes and of transforms, as by vmap.
+_undispatched = torch._C._DisableTorchDispatch  # noqa: SLF001
+_count_modes = torch._C._len_torch_dispatch_stack  # noqa: SLF001
+_mode_at = torch._C._get_dispatch_stack_at  # noqa: SLF001
+_transform_level = torch._C._functorch.maybe_current_level  # noqa: SLF001
+
+_PLAIN_OPTIONS = {"dtype", "device", "requires_grad"}
+_PLAIN_TENSORS = {torch.Tensor, nn.Parameter}
+_NUMBERS = {int, float, bool}
 _CONVERTERS = {torch.tensor, torch.as_tensor, torch.asarray}
 _TYPES = {
     torch.float64: "Double",
@@ -525,8 +655,37 @@ _EMPTY_FACTORIES = {
 
 
 @cache
-def _factories() -> frozenset[Callable[..., Any]]:
-    return frozenset(_device_constructors())
+def _handlers() -> dict[Any, Handler]:
+    return {
+        **dict.fromkeys(_device_constructors(), _Requests.place),
+        **dict.fromkeys((torch.empty, torch.zeros, torch.ones), _Requests.make),
+        **dict.fromkeys(_WRITERS, _Requests.write),
+        **dict.fromkeys(
+            (nn.init.constant_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_), _Requests.initialise
+        ),
+        torch.tensor: _Requests.wrap,
+        torch.Tensor.__getitem__: _Requests.index,
+        torch.Tensor.__setitem__: _Requests.index,
+        **_HANDLERS,
+    }
+
+
+def _is_place(index: object) -> bool:
+    """Whether an index says by itself which elements are meant, without a tensor to look into."""
+    if type(index) is slice:
+        return all(type(end) in _PLACES for end in (index.start, index.stop, index.step))
+    return type(index) in _PLACES
+
+
+def _has_fans(tensor: torch.Tensor, a: Any, mode: Any, nonlinearity: Any, generator: Any) -> bool:  # noqa: ARG001
+    """Whether ``kaiming_uniform_`` can be called with these, and has nothing to warn of."""
+    return (
+        tensor.dim() > 1
+        and 0 not in tensor.shape
+        and mode in ("fan_in", "fan_out")
+        and nonlinearity == "leaky_relu"
+        and type(a) in (int, float)
+    )
 
 
 def _name(func: Any) -> str:

@@ -36,6 +36,8 @@ def state() -> dict[str, Any]:
         "filters": list(warnings.filters),
         "load_state_dict": nn.Module.load_state_dict,
         "hub": torch.hub.load_state_dict_from_url,
+        "hub_code": (torch.hub.load_state_dict_from_url.__code__, dict(vars(torch.hub.load_state_dict_from_url))),
+        "threads": torch.get_num_threads(),
         "function_modes": _get_current_function_mode_stack(),  # type: ignore[no-untyped-call]  # PyTorch's own lack
         "dispatch_modes": _get_current_dispatch_mode_stack(),
         "finders": list(sys.meta_path),
@@ -297,6 +299,20 @@ def test_no_weights_are_fetched() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == 11_689_512 - 513_000 + 1240
     assert [note.code for note in notes] == ["weights-skipped"]
     assert notes[0].message.endswith(": resnet18-f37072fd.pth, other-1234.pth")
+
+
+def test_no_weights_are_fetched_by_any_other_name_of_the_function() -> None:
+    """PyTorch itself has it as load_url, too; and a constructor may count a model of its own."""
+    from torch.utils.model_zoo import load_url  # type: ignore[attr-defined]  # PyTorch does not say that it exports it
+
+    def construct() -> nn.Module:
+        model = nn.Linear(300, 300)
+        assert build(lambda: nn.Linear(2, 2))[1] == ()
+        model.load_state_dict(load_url("https://nowhere.invalid/old-1234.pth", progress=False))
+        return model
+
+    _, notes = build(construct)
+    assert [note.message.rpartition(": ")[2] for note in notes] == ["old-1234.pth"]
 
 
 def test_a_look_into_unfetched_weights_is_refused() -> None:

@@ -154,3 +154,18 @@ def averaged_weights() -> nn.Module:
     model = nn.Linear(300, 300)
     model.weight = nn.Parameter(mean.detach())
     return nn.Sequential(*students, model)
+
+
+def pieces_written_by_number() -> nn.Module:
+    layer = nn.Linear(300, 300)
+    table = torch.zeros(6, 6)
+    with torch.no_grad():
+        layer.weight[0] = 1
+        layer.weight[3:7, ::2] = 0.5
+        layer.weight[..., None, 2].clamp_(min=0.1).div_(2).sub_(1)
+        layer.bias[-1] = torch.tensor(2.0)
+        layer.weight[torch.tensor(2) : torch.tensor(4)] = 0
+    for row in range(6):
+        table[row, : row + 1] = row
+    table[1:3, 2] += 4
+    return nn.Sequential(layer, nn.Linear(int(table.sum()), int(table[2, 2]) + int(table[-1][0])))
