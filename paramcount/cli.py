@@ -21,6 +21,7 @@ from paramcount.commands.count import count
 from paramcount.commands.counting import document
 from paramcount.commands.diff import diff
 from paramcount.commands.init import init
+from paramcount.commands.list import list_models
 from paramcount.commands.lock import lock
 from paramcount.commands.schema import schema
 from paramcount.commands.session import Color, Session
@@ -108,7 +109,9 @@ def _global(
     session.color, session.quiet, session.verbose, session.no_cache = color, quiet, verbose, no_cache
 
 
-for command in (count, check, lock, diff, init, schema, cache):
+app.command()(count)
+app.command("list")(list_models)
+for command in (check, lock, diff, init, schema, cache):
     app.command()(command)
 
 

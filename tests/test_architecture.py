@@ -28,15 +28,24 @@ LAYERS = (
         "paramcount.budgets",
         "paramcount.diff",
         "paramcount.loading",
+        "paramcount.catalogue",
     ),
     ("paramcount.routing",),
     ("paramcount.report", "paramcount.grid", "paramcount.patterns"),
     ("paramcount.inventory",),
-    ("paramcount.units", "paramcount.errors", "paramcount.yamls", "paramcount.jsons", "paramcount.pause"),
+    (
+        "paramcount.errors",
+        "paramcount.jsons",
+        "paramcount.pause",
+        "paramcount.shards",
+        "paramcount.units",
+        "paramcount.yamls",
+    ),
     ("paramcount.urls",),
 )
 HEAVY = {"torch", "torchvision", "rich", "typer", "yaml", "pydantic"}
 PURE = (
+    "paramcount.catalogue",
     "paramcount.outline",
     "paramcount.budgets",
     "paramcount.rules",
@@ -111,6 +120,11 @@ def test_help_and_version_load_no_torch() -> None:
     for option in ("--help", "--version", "count', '--help"):
         loaded = modules_after(f"from paramcount.cli import main\nassert main(['{option}']) == 0")
         assert not loaded & {"torch", "torchvision", "yaml"}
+
+
+def test_names_are_listed_without_torch() -> None:
+    loaded = modules_after("from paramcount.cli import main\nassert main(['list', '*resnet*']) == 0")
+    assert not loaded & {"torch", "torchvision", "timm"}
 
 
 def test_a_users_file_loads_no_torchvision(tmp_path: Path) -> None:

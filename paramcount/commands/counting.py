@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 from paramcount import __version__
 from paramcount.commands.session import Session, encodable, others_print_to_stderr
 from paramcount.errors import EXIT_INTERRUPTED, Bug, BuildCrash, Interrupted, ParamcountError
+from paramcount.shards import Shard
 from paramcount.units import plural
 
 if TYPE_CHECKING:
@@ -55,14 +56,17 @@ class Failure:
         return {"target": self.target, "code": self.error.code, "message": self.error.message, "hint": self.error.hint}
 
 
-def document(reports: list[dict[str, Any]], errors: list[dict[str, Any]]) -> dict[str, Any]:
+def document(
+    reports: list[dict[str, Any]], errors: list[dict[str, Any]], *, shard: Shard | None = None
+) -> dict[str, Any]:
     """Return the JSON document that every command's reports and errors go into."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "paramcount_version": __version__,
-        "reports": reports,
-        "errors": errors,
-    }
+    return envelope({"reports": reports, "errors": errors}, shard=shard)
+
+
+def envelope(body: Mapping[str, Any], *, shard: Shard | None = None) -> dict[str, Any]:
+    """Return a JSON document that says which version wrote it, and which part of the whole it is."""
+    part = {} if shard is None else {"shard": str(shard)}
+    return {"format_version": FORMAT_VERSION, "paramcount_version": __version__, **part, **body}
 
 
 def count_all(

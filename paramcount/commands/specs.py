@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 import paramcount
 from paramcount.commands.counting import Job
-from paramcount.errors import UnknownTarget, UnmatchedPattern
+from paramcount.commands.session import Session
+from paramcount.errors import UnknownTarget, UnmatchedPattern, UsageError
 from paramcount.routing import WrongRouting
+from paramcount.shards import Shard
+from paramcount.units import plural
 
 if TYPE_CHECKING:
     from paramcount.cache import Cache
@@ -29,6 +32,36 @@ Jobs = Annotated[
         "-j", "--jobs", metavar="N", min=1, help="Count in N processes; by default one a core.", show_default=False
     ),
 ]
+ShardOf = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only the Ith of N parts, for as many machines; paramcount merge joins what they write with -f json.",
+        show_default=False,
+    ),
+]
+Item = TypeVar("Item")
+
+
+def sharded(session: Session, items: Sequence[Item], written: str | None) -> tuple[list[Item], Shard | None]:
+    """Return the part of some work that this run is to do, and which it is.
+
+    Raises:
+        UsageError: ``written`` is no shard.
+
+    """
+    if written is None:
+        return list(items), None
+    try:
+        shard = Shard.parse(written)
+    except ValueError as error:
+        raise UsageError(f"--shard {error}") from error
+    part = shard.part(items)
+    if not part:
+        all_there_is = plural(len(items), "model")
+        session.warn([f"shard {shard} has nothing to do: there are no more than {all_there_is} for {shard.of} shards"])
+    return part, shard
 
 
 @contextmanager
