@@ -110,7 +110,7 @@ def test_the_python_example_runs() -> None:
 
 
 def test_every_option_shown_is_one_that_the_help_knows(run: Run) -> None:
-    helps = [run(*args, "--help").out for args in ([], ["count"], ["check"], ["diff"])]
+    helps = [run(*args, "--help").out for args in ([], ["count"], ["list"], ["check"], ["diff"])]
     known = set(re.findall(r"--[a-z][a-z-]+", "".join(helps)))
     assert {word for command, _ in SHOWN for word in re.findall(r"--[a-z][a-z-]+", command)} <= known
 
