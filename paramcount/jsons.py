@@ -37,7 +37,7 @@ def load(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise MalformedJson("it is not UTF-8 text", data.count(b"\n", 0, error.start) + 1) from error
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_int=_int)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise MalformedJson(f"it is not JSON: {error.msg}", error.lineno) from error
     except _RepeatedKey as error:
@@ -87,3 +87,7 @@ def _int(digits: str) -> int:
     if len(digits) > _LONGEST_NUMBER:
         raise MalformedJson(f"a number of {len(digits)} digits is too long")
     return int(digits)
+
+
+# One for all: a header of safetensors is read in thousands of pieces.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number, parse_int=_int)

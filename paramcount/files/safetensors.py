@@ -7,6 +7,7 @@ stricter: https://github.com/huggingface/safetensors/blob/main/safetensors/src/t
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -49,7 +50,12 @@ _METADATA = "__metadata__"
 _KEYS = {"dtype", "shape", "data_offsets"}
 
 # The header is read entry by entry, each of bounded size: a hostile one could otherwise take gigabytes as objects.
-_LONGEST_ENTRY = 65_536  # bytes, as for a name
+_MOST_TENSORS = 250_000  # mixtures of 400 experts in 60 layers have 200,000, in all their files together
+_MOST_UNUSUAL = 100_000  # tensors that are described in a way that no common writer has, which takes longer to read
+_MOST_MEMORY = 64_000_000  # bytes, that names and shapes take as Python keeps them
+_MOST_DIMENSIONS = 128
+_LONGEST_NAME = 65_536  # bytes
+_LONGEST_ENTRY = 4096  # bytes, between the braces of one tensor
 _LONGEST_TEXT = 10_000_000  # bytes, of the metadata
 _MOST_TEXTS = 100_000  # in the metadata
 _BLANK = rb"[ \t\n\r]*+"
@@ -61,10 +67,14 @@ _REST = re.compile(_BLANK + rb"\Z")
 _EMPTY = re.compile(rb"\{" + _BLANK + rb"\}")
 # What the common writers write; anything else goes through a JSON reader, which is slower and comes to the same.
 _NUMBER = rb"(?:0|[1-9][0-9]{0,18})"  # always within 64 bits
+_SIZES = rb"((?:%(n)b(?:%(b)b,%(b)b%(n)b){0,63}+)?+)"
 _USUAL = re.compile(
-    rb' ?"([^"\\\x00-\x1f]{1,1000}+)": ?'
-    rb'\{"dtype": ?"([A-Z0-9_]{1,16})", ?"shape": ?\[((?:%(n)b(?:, ?%(n)b){0,63}+)?+)\],'
-    rb' ?"data_offsets": ?\[(%(n)b), ?(%(n)b)\]\} ?([,}])' % {b"n": _NUMBER}
+    (
+        rb'%(b)b"([^"\\\x00-\x1f]{1,1000}+)"%(b)b:%(b)b\{%(b)b"dtype"%(b)b:%(b)b"([A-Z0-9_]{1,16})"%(b)b,'
+        rb'%(b)b"shape"%(b)b:%(b)b\[%(b)b' + _SIZES + rb"%(b)b\]%(b)b,"
+        rb'%(b)b"data_offsets"%(b)b:%(b)b\[%(b)b(%(n)b)%(b)b,%(b)b(%(n)b)%(b)b\]%(b)b\}%(b)b([,}])'
+    )
+    % {b"n": _NUMBER, b"b": _BLANK}
 )
 _MINUS_ZERO = re.compile(rb"-0" + _BLANK + rb"[,\]]")
 _NUMERAL = re.compile(r"(?<![^\0])[0-9]++(?![^\0])")
@@ -83,9 +93,15 @@ def tensors(file: Ranges) -> list[Stored]:
     """
     text = _header(file)
     try:
-        described = dict(_described(text))
-        _demand_layout(described, file.size - _LENGTH - len(text))
-        stored = [_with_value(_stored(name, *entry), entry, file, len(text)) for name, entry in described.items()]
+        _demand_number(text)
+        spans: list[tuple[int, int, int]] = []
+        stored: list[Stored] = []
+        for name, entry in _described(text):
+            spans.append((*entry[2:], len(stored)))
+            stored.append(_stored(name, *entry))
+        _demand_layout(spans, stored, file.size - _LENGTH - len(text))
+        for start, _, place in spans:
+            stored[place] = _with_value(stored[place], _LENGTH + len(text) + start, file)
     except (_Misfit, MalformedJson) as error:
         raise UnreadableFile(f"{file.name} is no valid safetensors file: {error}") from error
     return in_order(stored)
@@ -134,6 +150,13 @@ def _header(file: Ranges) -> bytes:
     return file.read(_LENGTH, length)
 
 
+def _demand_number(text: bytes) -> None:
+    """Refuse too many tensors before they are read, by the key that each has once."""
+    number = text.count(b'"data_offsets"')
+    if number > _MOST_TENSORS:
+        raise _Misfit(f"its header describes {number:,} tensors, and no model has over {_MOST_TENSORS:,}")
+
+
 def _hint(file: Ranges) -> str | None:
     if file.read(0, min(file.size, len(_LFS_POINTER))) == _LFS_POINTER:
         return "it is a Git LFS pointer to the file: fetch that with git lfs pull"
@@ -150,12 +173,20 @@ def _described(text: bytes) -> Iterator[tuple[str, _Entry]]:
     if empty := _EMPTY.match(text):
         return _demand_end(text, empty.end())
     names: set[str] = set()
+    room, unusual = _MOST_MEMORY, 0
     position, following = 1, b","
     while following == b",":
-        name, entry, position, following = _usual(text, position) or _unusual(text, position)
+        usual = _usual(text, position)
+        unusual += usual is None
+        name, entry, position, following = usual or _unusual(text, position)
         if name in names:
             raise _Misfit(f"it describes {quoted(name)} twice")
         names.add(name)
+        room -= sys.getsizeof(name) + (8 * len(entry[1]) if entry else 0)
+        if unusual > _MOST_UNUSUAL or room < 0:
+            raise _Misfit(
+                f"it describes over {len(names) - 1:,} tensors, more, or with longer names and shapes, than any model has"
+            )
         if entry is not None:
             yield name, entry
     return _demand_end(text, position)
@@ -199,7 +230,7 @@ def _malformed(position: int) -> NoReturn:
 
 def _name(text: bytes, position: int) -> tuple[str, int]:
     key = _KEY.match(text, position) or _malformed(position)
-    return _decoded(key, 1, _LONGEST_ENTRY), key.end()
+    return _decoded(key, 1, _LONGEST_NAME), key.end()
 
 
 def _decoded(found: re.Match[bytes], group: int, longest: int) -> str:
@@ -227,16 +258,18 @@ def _skip_metadata(text: bytes, position: int) -> int:
     if text[position : position + 1] != b"{":
         raise _Misfit(f"{_METADATA} is no mapping of text to text")
     keys: set[str] = set()
+    room = _LONGEST_TEXT
     following = b","
     while following == b",":
         pair = _PAIR.match(text, position + 1)
         if pair is None:
             raise _Misfit(f"{_METADATA} is no mapping of text to text")
-        key, _ = _decoded(pair, 1, _LONGEST_ENTRY), _decoded(pair, 2, _LONGEST_TEXT)
+        key, _ = _decoded(pair, 1, _LONGEST_NAME), _decoded(pair, 2, _LONGEST_TEXT)
         if key in keys:
             raise _Misfit(f"{_METADATA} has {quoted(key)} twice")
-        if len(keys) == _MOST_TEXTS:
-            raise _Misfit(f"{_METADATA} has over {_MOST_TEXTS:,} keys")
+        room -= sys.getsizeof(key)
+        if len(keys) == _MOST_TEXTS or room < 0:
+            raise _Misfit(f"{_METADATA} has over {len(keys):,} keys, more or longer ones than any writer writes")
         keys.add(key)
         position = pair.end()
         following = text[position : position + 1]
@@ -266,6 +299,8 @@ def _checked(values: dict[str, Any], name: str) -> _Entry:
         problem = "has no" if wrong in _KEYS else "has an unknown key"
         raise _Misfit(f"{quoted(name)} {problem} {quoted(wrong)}")
     dtype, shape, offsets = values["dtype"], values["shape"], values["data_offsets"]
+    if isinstance(shape, list) and len(shape) > _MOST_DIMENSIONS:
+        raise _Misfit(f"{quoted(name)} has {len(shape):,} dimensions, and no tensor has over {_MOST_DIMENSIONS:,}")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise _Misfit(f"{quoted(name)} has the unknown dtype {_value(dtype)}")
     if not _are_sizes(shape):
@@ -288,16 +323,18 @@ def _value(value: Any) -> str:
 # What the entries come to ---------------------------------------------------------------------------------------------
 
 
-def _demand_layout(described: dict[str, _Entry], size: int) -> None:
-    """Demand that the tensors cover all ``size`` bytes after the header, without a hole and without an overlap."""
+def _demand_layout(spans: list[tuple[int, int, int]], stored: list[Stored], size: int) -> None:
+    """Demand that the tensors cover all ``size`` bytes after the header, without a hole and without an overlap.
+
+    ``spans`` has where the bytes of each begin and end, and its place in ``stored``.
+    """
     covered = 0
-    for name, (_, _, start, end) in sorted(described.items(), key=lambda item: item[1][2:]):
-        if end < start:
-            raise _Misfit(f"{quoted(name)} ends before it begins, by its data_offsets [{start}, {end}]")
+    for start, end, place in sorted(spans):
         if start > covered:
-            raise _Misfit(f"before {quoted(name)} there are {start - covered:,} bytes that belong to no tensor")
+            name = quoted(stored[place].name)
+            raise _Misfit(f"before {name} there are {start - covered:,} bytes that belong to no tensor")
         if start < covered:
-            raise _Misfit(f"{quoted(name)} overlaps the tensor before it, by {covered - start:,} bytes")
+            raise _Misfit(f"{quoted(stored[place].name)} overlaps the tensor before it, by {covered - start:,} bytes")
         covered = end
     if covered > size:
         raise _Misfit(f"its tensors take {covered:,} bytes, and {size:,} are there: it is cut short")
@@ -305,14 +342,16 @@ def _demand_layout(described: dict[str, _Entry], size: int) -> None:
         raise _Misfit(f"its tensors take {covered:,} bytes, and {size:,} are there")
 
 
-def _with_value(tensor: Stored, entry: _Entry, file: Ranges, header: int) -> Stored:
+def _with_value(tensor: Stored, start: int, file: Ranges) -> Stored:
     """Return a tensor with its value, where that is small and says how another tensor is packed."""
     if tensor.name.endswith(VALUES) and tensor.nbytes <= LONGEST_VALUE:
-        return replace(tensor, value=file.read(_LENGTH + header + entry[2], tensor.nbytes))
+        return replace(tensor, value=file.read(start, tensor.nbytes))
     return tensor
 
 
 def _stored(name: str, dtype: str, shape: list[int], start: int, end: int) -> Stored:
+    if end < start:
+        raise _Misfit(f"{quoted(name)} ends before it begins, by its data_offsets [{start}, {end}]")
     bits_each, torch_name = _DTYPES[dtype]
     numel = 1
     for size in shape:  # step by step, as the reference does: a 0 later on does not mend an overflow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +240,7 @@ MALFORMED = {
     "a boolean offset": (one(offsets=[False, 8]), "'a' has the data_offsets [False, 8]"),
     "a negative offset": (one(offsets=[-8, 0]), "'a' has the data_offsets [-8, 0]"),
     "reversed offsets": (one(offsets=[8, 0]), "'a' ends before it begins"),
-    "an offset beyond the end": (one(offsets=[0, 2**63]), "its tensors take 9,223,372,036,854,775,808 bytes"),
+    "an offset beyond the end": (one(offsets=[0, 2**63]), "and 9,223,372,036,854,775,808 by its data_offsets"),
     "a hole at the start": (one(offsets=[8, 16], size=16), "before 'a' there are 8 bytes that belong to no tensor"),
     "a hole": (
         packed({"a": entry(), "b": entry(offsets=[12, 20])}, bytes(20)),
@@ -276,6 +276,36 @@ def test_a_malformed_file_is_refused_with_its_name_and_the_fault(kind: str, read
 def test_a_file_cut_anywhere_is_refused(length: int, read: Read) -> None:
     with pytest.raises(UnreadableFile):
         read(one()[:length])
+
+
+def _header_of(entries: Iterable[str]) -> bytes:
+    header = ("{" + ",".join(entries) + "}").encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "more tensors than any model has": lambda: _header_of(
+        f'"{n}":{{"dtype":"I8","shape":[0],"data_offsets":[0,0]}}' for n in range(250_001)
+    ),
+    "tensors whose keys are escaped": lambda: _header_of(
+        f'"{n}":{{"dtype":"I8","shape":[0],"data\\u005foffsets":[0,0]}}' for n in range(100_002)
+    ),
+    "names that take more room than the file": lambda: _header_of(
+        f'"{chr(0x1F600)}{"n" * 50_000}{n}":{{"dtype":"I8","shape":[0],"data_offsets":[0,0]}}' for n in range(400)
+    ),
+    "metadata that takes more room than the file": lambda: _header_of(
+        ['"__metadata__":{' + ",".join(f'"{chr(0x1F600)}{"n" * 5000}{n}":""' for n in range(600)) + "}"]
+    ),
+    "more dimensions than any tensor has": lambda: _header_of(
+        [f'"a":{{"dtype":"I8","shape":[{"1," * 128}0],"data_offsets":[0,0]}}']
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_would_take_too_long_or_too_much_is_refused(kind: str, read: Read) -> None:
+    with pytest.raises(UnreadableFile, match="over 250,000|more,? or (with )?longer|no tensor has over 128"):
+        read(HOSTILE[kind]())
 
 
 def test_a_pointer_that_git_lfs_left_is_called_so(read: Read) -> None:
