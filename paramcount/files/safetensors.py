@@ -54,8 +54,7 @@ _MOST_TENSORS = 250_000  # mixtures of 400 experts in 60 layers have 200,000, in
 _MOST_UNUSUAL = 100_000  # tensors that are described in a way that no common writer has, which takes longer to read
 _MOST_MEMORY = 64_000_000  # bytes, that names and shapes take as Python keeps them
 _MOST_DIMENSIONS = 128
-_LONGEST_NAME = 65_536  # bytes
-_LONGEST_ENTRY = 4096  # bytes, between the braces of one tensor
+_LONGEST_ENTRY = 65_536  # bytes, as for a name
 _LONGEST_TEXT = 10_000_000  # bytes, of the metadata
 _MOST_TEXTS = 100_000  # in the metadata
 _BLANK = rb"[ \t\n\r]*+"
@@ -185,7 +184,7 @@ def _described(text: bytes) -> Iterator[tuple[str, _Entry]]:
         room -= sys.getsizeof(name) + (8 * len(entry[1]) if entry else 0)
         if unusual > _MOST_UNUSUAL or room < 0:
             raise _Misfit(
-                f"it describes over {len(names) - 1:,} tensors, more, or with longer names and shapes, than any model has"
+                f"it describes over {len(names) - 1:,} tensors, more or with longer names and shapes than any has"
             )
         if entry is not None:
             yield name, entry
@@ -230,7 +229,7 @@ def _malformed(position: int) -> NoReturn:
 
 def _name(text: bytes, position: int) -> tuple[str, int]:
     key = _KEY.match(text, position) or _malformed(position)
-    return _decoded(key, 1, _LONGEST_NAME), key.end()
+    return _decoded(key, 1, _LONGEST_ENTRY), key.end()
 
 
 def _decoded(found: re.Match[bytes], group: int, longest: int) -> str:
@@ -264,7 +263,7 @@ def _skip_metadata(text: bytes, position: int) -> int:
         pair = _PAIR.match(text, position + 1)
         if pair is None:
             raise _Misfit(f"{_METADATA} is no mapping of text to text")
-        key, _ = _decoded(pair, 1, _LONGEST_NAME), _decoded(pair, 2, _LONGEST_TEXT)
+        key, _ = _decoded(pair, 1, _LONGEST_ENTRY), _decoded(pair, 2, _LONGEST_TEXT)
         if key in keys:
             raise _Misfit(f"{_METADATA} has {quoted(key)} twice")
         room -= sys.getsizeof(key)
