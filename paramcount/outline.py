@@ -329,14 +329,13 @@ def _likeness(root: Layer) -> dict[int, int]:
     likeness: dict[int, int] = {}
     for layer in reversed(list(root.walk())):  # children first
         start = len(layer.name) + 1 if layer.name else 0
-        traits = (
+        traits = (  # from which its sums follow
             layer.type,
             layer.same_as,
-            layer.tally,
-            tuple((param.name[start:], _PARAM(param)) for param in layer.params),
-            tuple((buffer.name[start:], _BUFFER(buffer)) for buffer in layer.buffers),
-            tuple((tensor.name[start:], _BUFFER(tensor)) for tensor in layer.overhead),
-            tuple((child.name[start:], likeness[id(child)]) for child in layer.children),
+            tuple([(param.name[start:], _PARAM(param)) for param in layer.params]),
+            tuple([(buffer.name[start:], _BUFFER(buffer)) for buffer in layer.buffers]) if layer.buffers else (),
+            tuple([(tensor.name[start:], _BUFFER(tensor)) for tensor in layer.overhead]) if layer.overhead else (),
+            tuple([(child.name[start:], likeness[id(child)]) for child in layer.children]) if layer.children else (),
         )
         likeness[id(layer)] = numbers.setdefault(traits, len(numbers))
     return likeness
@@ -344,11 +343,20 @@ def _likeness(root: Layer) -> dict[int, int]:
 
 def _extras_below(root: Layer) -> dict[int, Extras]:
     """Return the extras of all at and below each layer, by its id."""
+    nothing = Extras()
     below: dict[int, Extras] = {}
     for layer in reversed(list(root.walk())):  # children first
-        own = extras(layer.params, layer.buffers, layer.overhead)
-        below[id(layer)] = reduce(add, (below[id(child)] for child in layer.children), own)
+        own = extras(layer.params, layer.buffers, layer.overhead) if _has_extras(layer) else nothing
+        found = [each for child in layer.children if (each := below[id(child)]) is not nothing]
+        below[id(layer)] = reduce(add, found, own) if found else own
     return below
+
+
+def _has_extras(layer: Layer) -> bool:
+    """Whether a layer may hold any itself: most of thousands do not."""
+    if layer.buffers or layer.overhead:
+        return True
+    return any(param.packed or param.active is not None or param.local is not None for param in layer.params)
 
 
 def _tensors(entry: _Entry, layer: Layer, options: Options) -> list[_Entry]:

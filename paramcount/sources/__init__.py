@@ -54,8 +54,15 @@ class Source(Protocol):
 
 def sources() -> dict[str, Source]:
     """Return every source by its name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: cast("Source", import_module(f"{__name__}.{name}")) for name in names}
+    return {name: _source(name) for name in _names()}
+
+
+def _names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def _source(name: str) -> Source:
+    return cast("Source", import_module(f"{__name__}.{name}"))
 
 
 def catalogues() -> dict[str, Source]:
@@ -70,14 +77,13 @@ def resolve(word: str) -> tuple[Source, str]:
         UnknownTarget: no source claims the word.
 
     """
-    known = sources()
     prefix, colon, name = word.partition(":")
-    if colon and prefix in known:
-        return known[prefix], name
-    for source in known.values():
+    if colon and prefix in _names():
+        return _source(prefix), name
+    for source in map(_source, _names()):  # one by one: those after it need not be imported
         if source.claims(word):
             return source, word
-    raise unknown(word, (name for source in known.values() for name in source.names()))
+    raise unknown(word, (name for source in sources().values() for name in source.names()))
 
 
 def read(target: Target) -> Inventory:
