@@ -45,7 +45,7 @@ _STORAGES = {
     "QUInt2x4Storage": "quint2x4",
     "UntypedStorage": "uint8",
 }
-_PER_BYTE = {"quint4x2": 2, "quint2x4": 4}  # elements of a storage that share a byte
+_PER_BYTE = {"quint4x2": 2, "quint2x4": 4}  # elements of a tensor that share a byte, which a storage has as one
 _LARGEST = 2**63 - 1  # PyTorch's sizes are signed 64-bit integers
 _MOST_DIMENSIONS = 1000
 _DEEPEST = 8  # tensors that wrap tensors
@@ -62,13 +62,13 @@ class Storage:
 
     @property
     def item_size(self) -> int:
-        """Bytes that an element takes, or that several share."""
+        """Bytes that an element takes."""
         return _ITEM_SIZES[self.dtype]
 
     @property
     def nbytes(self) -> int:
         """Bytes that the file must hold for it, counted from the start of the memory of its key."""
-        return -(-(self.start + self.numel) * _ITEM_SIZES[self.dtype] // _PER_BYTE.get(self.dtype, 1))
+        return (self.start + self.numel) * _ITEM_SIZES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,11 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         """Bytes that as many elements take."""
-        return self.numel * _ITEM_SIZES[self.dtype]
+        return _bytes(self.numel, self.dtype)
+
+
+def _bytes(numel: int, dtype: str) -> int:
+    return -(-numel * _ITEM_SIZES[dtype] // _PER_BYTE.get(dtype, 1))
 
 
 def storage(persistent_id: object) -> object:
@@ -232,8 +236,7 @@ def _sane(tensor: Tensor) -> Tensor:
     if len(tensor.shape) != len(tensor.stride):
         raise MalformedPickle("it has a tensor whose shape and strides differ in length")
     last = tensor.offset + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride, strict=True))
-    item = _ITEM_SIZES[tensor.dtype]
-    if tensor.numel and (last + 1) * item > tensor.storage.numel * _ITEM_SIZES[tensor.storage.dtype]:
+    if tensor.numel and _bytes(last + 1, tensor.dtype) > tensor.storage.numel * tensor.storage.item_size:
         raise MalformedPickle("it has a tensor that reaches beyond its storage")
     return tensor
 
@@ -279,7 +282,15 @@ def _subclass(args: tuple[object, ...], depth: int) -> Tensor | None:
     function, kind, inner = args[:3]
     built = _tensor(Record(function, inner), depth)
     is_parameter = isinstance(kind, Global) and kind.name.endswith("Parameter")
+    # A parameter whose data is of a class of its own is marked as one: torch/nn/parameter.py, Parameter.__new__().
+    is_parameter = is_parameter or (fields(_dict_of(args[3:])) or {}).get("_is_param") is True
     return replace(built, is_parameter=True) if built and is_parameter else built
+
+
+def _dict_of(state: tuple[object, ...]) -> object:
+    """Return an object's attributes from what follows its arguments; beside them may be those of ``__slots__``."""
+    attributes = state[0] if state else None
+    return attributes[0] if isinstance(attributes, tuple) and attributes else attributes
 
 
 def _meta(args: tuple[object, ...], _depth: int) -> Tensor:

@@ -9,7 +9,7 @@ import struct
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,33 @@ def test_quantised_tensors_are_read(save: Callable[..., Path], tmp_path: Path) -
     ]
 
 
+@pytest.mark.parametrize(("dtype", "nbytes"), [(torch.quint4x2, 4), (torch.quint2x4, 2)], ids=str)
+def test_quantised_elements_that_share_a_byte_are_read(
+    dtype: torch.dtype, nbytes: int, save: Callable[..., Path], tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch means to drop them
+        tensor = torch._empty_affine_quantized((7,), scale=0.1, zero_point=0, dtype=dtype)
+        (param,) = _read(save({"weight": tensor}, tmp_path / "model.pt")).params
+    assert (param.dtype, param.numel) == (str(dtype).removeprefix("torch."), 7)
+    assert param.nbytes == nbytes == tensor.untyped_storage().nbytes()
+
+
+@pytest.mark.filterwarnings("ignore:.*Complex.*experimental")
+def test_no_dtype_of_pytorch_is_left_out(tmp_path: Path) -> None:
+    dtypes = {each for each in vars(torch).values() if isinstance(each, torch.dtype)}
+    quantised = {each for each in dtypes if "torch.q" in str(each)}
+    for dtype in dtypes - quantised:
+        tensor = torch.empty(6, dtype=dtype)
+        try:
+            path = _save({"weight": tensor}, tmp_path / "model.pt")
+        except KeyError:  # one that torch.save does not know itself: integers of less than a byte
+            assert str(dtype).startswith(("torch.int", "torch.uint"))
+            continue
+        (param,) = _read(path).params
+        assert (param.dtype, param.nbytes) == (str(dtype).removeprefix("torch."), 6 * tensor.element_size())
+
+
 UNUSUAL: dict[str, Callable[[], torch.Tensor]] = {
     "scalar": lambda: torch.tensor(1.0),
     "empty": lambda: torch.zeros(0, 3),
@@ -185,6 +212,56 @@ def test_subclasses_of_tensors_are_tensors(save: Callable[..., Path], tmp_path: 
     plain.note = "kept"  # type: ignore[attr-defined]  # an attribute of one's own
     inventory = _read(save({"plain": plain, "marked": marked}, tmp_path / "model.pt"))
     assert [param.shape for param in inventory.params] == [(2, 3), (4,)]
+
+
+class OwnParameter(nn.Parameter):
+    pass
+
+
+class Subclasses(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = OwnParameter(torch.zeros(2))
+        self.marked = nn.Parameter(torch.zeros(3).as_subclass(Marked))
+        self.frozen = nn.Parameter(torch.zeros(4).as_subclass(Marked), requires_grad=False)
+        self.register_buffer("plain", torch.zeros(5))
+        self.register_buffer("kept", torch.zeros(6).as_subclass(Marked))
+
+
+def test_parameters_of_classes_of_their_own_are_told_from_buffers(save: Callable[..., Path], tmp_path: Path) -> None:
+    model = Subclasses()
+    live = read_live(model, target="", source="")
+    for value in (model, model.state_dict(keep_vars=True)):
+        inventory = _read(save(value, tmp_path / "model.pt"))
+        assert inventory.params == live.params
+        assert inventory.buffers == live.buffers
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Iterator[nn.Linear]:
+    """A layer whose weight is a DTensor, of one process."""
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = nn.Linear(4, 6)
+        mesh = init_device_mesh("cpu", (1,))
+        model.weight = nn.Parameter(distribute_tensor(model.weight.detach(), mesh, [Shard(0)]))
+        yield model
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_a_distributed_tensor_is_a_tensor(sharded: nn.Linear, save: Callable[..., Path], tmp_path: Path) -> None:
+    for value in (sharded, sharded.state_dict(), sharded.state_dict(keep_vars=True)):
+        inventory = _read(save(value, tmp_path / "model.pt"))
+        assert {param.name: (param.shape, param.dtype) for param in inventory.params} == {
+            "weight": ((6, 4), "float32"),
+            "bias": ((6,), "float32"),
+        }
+        assert inventory.buffers == ()
 
 
 def test_views_that_differ_are_noted_and_count_in_full(save: Callable[..., Path], tmp_path: Path) -> None:
