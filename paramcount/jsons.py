@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from paramcount.units import as_written
 
+_MOST_VALUES = 4_000_000  # more than the report of a model of 100,000 tensors holds
 _LONGEST_NUMBER = 40  # digits; no count has more, and Python refuses to print very long integers
 
 
@@ -32,6 +33,9 @@ def load(data: bytes) -> Any:
         MalformedJson: it is none.
 
     """
+    # Before anything is built, by what separates and opens values: a few bytes of text can take a hundred as objects.
+    if len(data) > _MOST_VALUES and (number := sum(map(data.count, (b",", b":", b"[", b"{")))) > _MOST_VALUES:
+        raise MalformedJson(f"it holds about {number:,} values, and over {_MOST_VALUES:,} are not read")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

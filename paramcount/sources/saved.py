@@ -24,6 +24,7 @@ MEANING = "a report saved by -f json; a name picks one of several"
 _FORM = re.compile(r"(?P<file>.+?\.json)(?::(?P<name>.+))?", re.DOTALL)
 _OF_ANOTHER_KIND = ".safetensors.index.json"
 _MAJOR = "1"  # of the format
+_LARGEST = 100_000_000  # bytes
 _NAMES_LISTED = 5
 
 
@@ -89,6 +90,9 @@ def _reports(file: str) -> list[Any]:
 def _bytes(file: str) -> bytes:
     path = Path(file)
     try:
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise _unreadable(file, f"it is {size:,} bytes long, which no report is")
         return path.read_bytes()
     except FileNotFoundError:
         hint = did_you_mean(closest(file, map(str, path.parent.glob("*.json"))))

@@ -215,6 +215,16 @@ def test_a_malformed_index_is_refused(document: str, problem: str, sharded: Path
     assert problem in refusal(sharded / INDEX).message
 
 
+def test_an_index_that_would_take_too_much_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_bytes(b'{"weight_map": [' + b"[]," * 4_000_001 + b"0]}")
+    with pytest.raises(UnreadableFile, match="values"):
+        read(Target(str(path)), str(path))
+    path.write_bytes(b" " * 30_000_001)
+    with pytest.raises(UnreadableFile, match="30,000,001 bytes long"):
+        read(Target(str(path)), str(path))
+
+
 def test_a_broken_shard_is_named(sharded: Path) -> None:
     (sharded / TWO).write_bytes((sharded / TWO).read_bytes()[:-1])
     problem = "its tensors take 16 bytes, and 15 are there: it is cut short"
