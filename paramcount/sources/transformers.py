@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paramcount.errors import BuildError, ParamcountError, UnknownTarget, UsageError, closest, did_you_mean
+from paramcount.errors import BuildError, UnknownTarget, UsageError, closest, did_you_mean
+from paramcount.files.configuration import BadConfiguration, read_configuration
 from paramcount.inventory import Inventory, Note
 from paramcount.modules import failures_of, take_inventory
 from paramcount.sources import Target, library_of, without_warnings
@@ -33,12 +33,6 @@ _PER_LAYER = ("layer_types", "mlp_layer_types")  # lists with an item a layer
 _ALIASES = {"torch_dtype": "dtype"}  # of all configurations
 _SETTABLE = ("num_labels",)  # what every configuration takes, and none lists
 _NAMES_LISTED = 3
-
-
-class BadConfiguration(ParamcountError):
-    """A configuration is there, and no model can be built from it."""
-
-    code = "bad-configuration"
 
 
 def claims(word: str) -> bool:
@@ -76,13 +70,13 @@ def read(target: Target, name: str) -> Inventory:
             hint="-a KEY=VALUE overrides what it says",
         )
     found = _local(name)
-    said = None if found is None else _read_json(found)
+    said = None if found is None else read_configuration(found.file)
     with library_of("transformers", target.word):
         import transformers  # noqa: F401  # here, and nowhere below, it may be missing
     with without_warnings():
         if found is None or said is None:
             found = _remote(name, target.word)
-            said = _read_json(found)
+            said = read_configuration(found.file)
         config = _config(found, said, target)
         construct = _constructor(config, found, target)
         inventory = take_inventory(construct, target=target.word, source="transformers", device=target.device)
@@ -149,21 +143,6 @@ def _remote(name: str, word: str) -> _Found:
             hint=did_you_mean(_near(name)) or f"name a folder that holds its {_CONFIG}: transformers:DIR",
         ) from error
     return _Found(Path(str(file)), name, is_offline=failure is not None)
-
-
-def _read_json(found: _Found) -> Mapping[str, Any]:
-    """Return what a configuration says, in the laxer JSON that transformers writes: numbers may be infinite."""
-    try:
-        said = json.loads(found.file.read_bytes())
-    except json.JSONDecodeError as error:
-        raise BadConfiguration(f"{found.file}:{error.lineno}: it is not JSON: {error.msg}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise BadConfiguration(f"{found.file}: it is not JSON: {error}") from error
-    except OSError as error:
-        raise BadConfiguration(f"{found.file}: {error.strerror or error}") from error
-    if not isinstance(said, dict):
-        raise BadConfiguration(f"{found.file}: a configuration is a JSON object, and this is something else")
-    return said
 
 
 # The configuration ----------------------------------------------------------------------------------------------------

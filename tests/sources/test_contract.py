@@ -23,6 +23,7 @@ from tests.language_models import CONFIGS
 # One target of each source that can be counted here and now. A new source is to be added.
 READABLE = {
     "adapter": "adapter_model.safetensors",
+    "diffusers": "diffusers:pipeline",
     "gguf": "model.gguf",
     "python": f"{MODELS / 'tutorial_cnn.py'}:Net",
     "safetensors": "model.safetensors",
@@ -46,6 +47,8 @@ def name(request: pytest.FixtureRequest, folder: Path) -> str:
     safetensors.torch.save_file(state, "model.safetensors")
     safetensors.torch.save_file(state, "adapter_model.safetensors")
     torch.save(state, "model.pt")
+    (folder / "pipeline").mkdir()
+    (folder / "pipeline" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
     writer = gguf.GGUFWriter("model.gguf", "test")
     writer.add_tensor("blk.0.weight", numpy.zeros((2, 3), dtype=numpy.float32))
     writer.write_header_to_file()

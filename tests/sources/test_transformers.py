@@ -15,9 +15,9 @@ from torch import nn
 import paramcount
 from paramcount import ParamcountError, Report
 from paramcount.errors import BuildError, MissingLibrary, UnknownTarget, UsageError
+from paramcount.files.configuration import BadConfiguration
 from paramcount.sources import resolve
 from paramcount.sources import transformers as source
-from paramcount.sources.transformers import BadConfiguration
 from tests.conftest import Run
 from tests.language_models import CONFIGS, PUBLISHED
 from tests.sweeps import Sums, on_meta

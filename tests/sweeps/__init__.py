@@ -63,7 +63,7 @@ def on_meta(construct: Callable[[], nn.Module]) -> nn.Module:
 
 def sweep(cases: Iterable[Case], *, subject: str) -> int:
     """Compare all cases, print those that differ, and return the exit code."""
-    same, no_oracle, wrong = 0, [], []
+    same = no_oracle = wrong = 0
     plain_seconds = our_seconds = 0.0
     for case in cases:
         started = time.process_time()
@@ -83,19 +83,20 @@ def sweep(cases: Iterable[Case], *, subject: str) -> int:
         gc.collect()
         if expected is None:
             said = f"{report.total:,}" if isinstance(report, Report) else _line(report)
-            no_oracle.append(f"{case.name}: plain: {reason}; ours: {said}")
+            no_oracle += 1
+            print(f"{case.name}: plain: {reason}; ours: {said}", flush=True)
         elif isinstance(report, ParamcountError):
-            wrong.append(f"{case.name}: {_line(report)}")
+            wrong += 1
+            print(f"{case.name}: {_line(report)}", file=sys.stderr)
         elif (found := Sums.of_report(report)) != expected:
-            wrong.append(f"{case.name}: {found[:4]} is to be {expected[:4]}; {_difference(found, expected)}")
+            wrong += 1
+            print(f"{case.name}: {found[:4]} is to be {expected[:4]}; {_difference(found, expected)}", file=sys.stderr)
         else:
             same += 1
             for note in report.notes:
                 if note.code == "real-memory":
                     print(f"{case.name}: {note.message}", flush=True)
-    print(*no_oracle, sep="\n")
-    print(*wrong, sep="\n", file=sys.stderr)
-    print(f"{subject}: {same} the same, {len(wrong)} different, {len(no_oracle)} that PyTorch cannot build on meta")
+    print(f"{subject}: {same} the same, {wrong} different, {no_oracle} that PyTorch cannot build on meta")
     print(f"CPU seconds: {plain_seconds:.0f} to build plainly on meta, {our_seconds:.0f} to count")
     return 1 if wrong else 0
 
