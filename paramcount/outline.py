@@ -38,6 +38,7 @@ _FACTS = frozenset(
         "packed",
         "active",
         "sharded",
+        "adapter",
     }
 )
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
+from paramcount.modules.adapters import find_adapters
 from paramcount.modules.packed import packed_notes
 from paramcount.modules.sharded import plain_name, plain_type, sharded_notes, stored_weights, unwrapped
 from paramcount.modules.stored import take_stock
@@ -60,6 +61,7 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     if not buffers.keys() >= set(first_buffers.values()):
         buffers = {name: _buffer(name, tensor, name) for name, tensor in buffered}
 
+    params, of_adapters = find_adapters(places, params)
     firsts = [(sighting.name, sighting.module) for sighting in sightings if sighting.same_as is None]
     return Inventory(
         target,
@@ -75,6 +77,7 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
         notes=(
             *packed_notes(stock.all_params()),
             *sharded_notes(stock),
+            *of_adapters,
             *_uninitialized_notes(firsts),
             *find_unregistered(firsts, first_names.keys() | stock.taken),
             *_shared_storage_notes(counted),
