@@ -67,7 +67,7 @@ class _Findings:
         self.weights: dict[str, Stored] = {}
         self.overhead: set[str] = set()
         self._told: dict[tuple[str, str], list[Stored]] = {}  # weights by their layout, and by what tells their size
-        self._unclear: dict[str, tuple[str, str]] = {}  # the layout and the problem by name
+        self._unclear: dict[str, tuple[str, str, str]] = {}  # the layout, the problem and its cure by name
 
     def add(self, layout: Layout, group: Group) -> None:
         held = group.get(layout.holder)
@@ -76,7 +76,7 @@ class _Findings:
         try:
             weight = layout.read(group, held)
         except Unclear as problem:
-            self._unclear.setdefault(held.name, (layout.name, str(problem)))
+            self._unclear.setdefault(held.name, (layout.name, problem.problem, problem.cure))
             return
         if weight is not None:
             whole = replace(held, shape=weight.shape, numel=prod(weight.shape), dtype=weight.dtype, packed=True)
@@ -87,7 +87,7 @@ class _Findings:
     def add_alone(self, name: str, tensor: Stored) -> None:
         """Add a tensor that nothing beside it says anything of."""
         if tensor.dtype in _INTEGERS and name.endswith(_INTEGERS[tensor.dtype]):
-            self._unclear.setdefault(tensor.name, ("", "of a layout that is not known"))
+            self._unclear.setdefault(tensor.name, ("", "of a layout that is not known", ""))
         elif self.weights and tensor.numel == 1 and name.endswith(_ACTIVATIONS):
             self.overhead.add(tensor.name)
 
@@ -98,15 +98,15 @@ class _Findings:
             elements = exact(sum(weight.numel for weight in weights))
             message = f"{plural(len(weights), 'tensor')} of {layout} ({dtypes}) {stand} for, {elements} by {by}"
             yield Note("packed", "", message)
-        alike: dict[tuple[str, str], list[str]] = {}
+        alike: dict[tuple[str, str, str], list[str]] = {}
         for name, why in self._unclear.items():
             if name not in self.weights and name not in self.overhead:
                 alike.setdefault(why, []).append(name)
-        for (layout, problem), names in alike.items():
+        for (layout, problem, cure), names in alike.items():
             others = f", as {plural(len(names) - 1, 'other')}," if len(names) > 1 else ""
             what = f"is packed as by {layout}{others}" if layout else f"holds integers{others}"
             message = f"{what} {problem}: what counts are the elements that are stored, not the weights they stand for"
-            yield Note("stored-elements", names[0], message)
+            yield Note("stored-elements", names[0], f"{message}; {cure}" if cure else message)
 
 
 # What a layout is -----------------------------------------------------------------------------------------------------
@@ -115,10 +115,16 @@ class _Findings:
 class Unclear(ValueError):
     """Tensors have the names of a layout, and do not say what it stands for: what is missing, or contradicts itself."""
 
+    def __init__(self, problem: str, cure: str = "") -> None:
+        """Keep the two apart: what counts instead is said between them."""
+        super().__init__(problem)
+        self.problem = problem
+        self.cure = cure
+
 
 def absent(key: str) -> Unclear:
     """Return the error for a tensor that a layout needs, and that is not there."""
-    return Unclear(f"and lacks its {key} (where that is in another shard, name the folder)")
+    return Unclear(f"and lacks its {key}", "where that is in another shard, name the folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +227,10 @@ def _settled(found: Mapping[int, int], out: int, group: Group) -> Weight:
         raise Unclear(_MISFIT)
     bits = min(found) if len(found) == 1 else _quantization(group).get("bits")
     if type(bits) is not int or bits not in found:
-        raise Unclear(f"and its shapes allow {_either(found)} bits: {_put_config(group)}")
-    return Weight((out, found[bits]), f"int{bits}")
+        raise Unclear(f"and its shapes allow {_either(found)} bits", _put_config(group))
+    present = [key for key in ("scales", "qzeros", "g_idx") if group.get(f".{key}") is not None]
+    by = f"the shapes of {' and '.join(present)}" + (", and config.json" if len(found) > 1 else "")
+    return Weight((out, found[bits]), f"int{bits}", by)
 
 
 def _either(numbers: Iterable[int]) -> str:
@@ -347,7 +355,7 @@ def _blocks_of_floats(held: Stored, scale: Stored) -> Weight:
     if rest or size not in _BLOCKS or held.shape[:-1] != scale.shape[:-1]:
         raise Unclear("and the scales do not tell how many weights share a byte")
     dtype, elements, in_bytes = _BLOCKS[size]
-    return Weight((*held.shape[:-1], columns // in_bytes * elements), dtype)
+    return Weight((*held.shape[:-1], columns // in_bytes * elements), dtype, "their shapes and scales")
 
 
 def _gpt_oss(ending: str) -> Callable[[Group, Stored], Weight | None]:
@@ -380,7 +388,7 @@ def _compressed(group: Group, held: Stored) -> Weight | None:
         return None
     shape = _numbers(group.demand("_shape"))
     if shape is None:
-        raise Unclear("and its weight_shape could not be read: save it as safetensors")
+        raise Unclear("and its weight_shape cannot be read", "save it as safetensors")
     word = _WORDS[held.dtype]
     if len(shape) != len(held.shape) or tuple(shape[:-1]) != held.shape[:-1] or not shape[-1]:
         raise Unclear(_MISFIT)
@@ -451,7 +459,7 @@ def _mlx(group: Group, held: Stored) -> Weight | None:
         dtype = f"int{bits}"
     if row % bits:
         raise Unclear(_MISFIT)
-    return Weight((*held.shape[:-1], row // bits), dtype)
+    return Weight((*held.shape[:-1], row // bits), dtype, "their shapes and scales" if scales.dtype == "uint8" else "")
 
 
 def _mlx_bits(group: Group, shared: int) -> int:
@@ -459,12 +467,12 @@ def _mlx_bits(group: Group, shared: int) -> int:
     config = group.config()
     said = config.get("quantization") if config is not None else None
     if not isinstance(said, dict):
-        raise Unclear(f"and nothing says of how many bits: {_put_config(group)}")
+        raise Unclear("and nothing says of how many bits", _put_config(group))
     own = said.get(group.stem.removeprefix("."))
     said = {**said, **own} if isinstance(own, dict) else said
     bits, size = said.get("bits"), said.get("group_size")
     if type(bits) is not int or type(size) is not int:
-        raise Unclear(f"and nothing says of how many bits: {_put_config(group)}")
+        raise Unclear("and nothing says of how many bits", _put_config(group))
     if bits not in _BITS or bits * size != shared:
         raise Unclear(f"and the config.json says {bits} bits in groups of {size}, which its shapes contradict")
     return bits
@@ -479,7 +487,7 @@ def _quantization(group: Group) -> Mapping[str, Any]:
 def _put_config(group: Group) -> str:
     if group.config() is None:
         return "put the model's config.json beside the file"
-    return "the config.json beside the file does not say"
+    return "the config.json beside the file would be the place"
 
 
 # HQQ and quanto -------------------------------------------------------------------------------------------------------
@@ -534,7 +542,7 @@ LAYOUTS = (
         (".qweight",),
         ".qweight",
         _gptq,
-        "the shapes of scales, qzeros and g_idx",
+        "the shapes of scales and qzeros",
         (".scales", ".qzeros", ".g_idx"),
     ),
     Layout("AWQ", (".qweight",), ".qweight", _awq, "the shapes of scales and qzeros", (".scales", ".qzeros")),

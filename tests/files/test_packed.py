@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from paramcount.files.packed import unpacked
+from paramcount.files.packed import LAYOUTS, unpacked
 from paramcount.files.state_dict import Stored
 from paramcount.report import Report
 from paramcount.sources import Target, resolve
@@ -429,6 +432,8 @@ def test_an_unrelated_model_keeps_its_parameters(tensors: list[Stored]) -> None:
 
 
 QWEIGHT = stored("l.qweight", "int32", 16, 64)
+PUT = "put the model's config.json beside the file"
+FOLDER = "where that is in another shard, name the folder"
 UNCLEAR: dict[str, tuple[list[Stored], str]] = {
     "scales in another shard": ([QWEIGHT], "is packed as by GPTQ and lacks its scales"),
     "scales of another size": (
@@ -445,11 +450,11 @@ UNCLEAR: dict[str, tuple[list[Stored], str]] = {
     ),
     "width unknown": (
         [QWEIGHT, stored("l.scales", "float16", 1, 64)],
-        "is packed as by GPTQ and its shapes allow 2 or 4 or 8 bits: put the model's config.json beside the file",
+        "is packed as by GPTQ and its shapes allow 2 or 4 or 8 bits",
     ),
     "MLX without a config": (
         [stored("l.weight", "uint32", 8, 8), stored("l.scales", "float16", 8, 1), stored("l.biases", "float16", 8, 1)],
-        "is packed as by MLX and nothing says of how many bits: put the model's config.json beside the file",
+        "is packed as by MLX and nothing says of how many bits",
     ),
     "MLX that its rows contradict": (
         [stored("l.weight", "uint32", 8, 8), stored("l.scales", "float16", 8, 3)],
@@ -483,7 +488,7 @@ UNCLEAR: dict[str, tuple[list[Stored], str]] = {
     ),
     "a shape that was not read": (
         [stored("l.weight_packed", "int32", 8, 4), stored("l.weight_shape", "int64", 2)],
-        "is packed as by compressed-tensors and its weight_shape could not be read: save it as safetensors",
+        "is packed as by compressed-tensors and its weight_shape cannot be read",
     ),
     "a shape that is too large": (
         [stored("l.weight_packed", "int32", 8, 4), stored("l.weight_shape", "int64", 2, value=[8, 2**62])],
@@ -509,8 +514,10 @@ def test_what_cannot_be_told_counts_as_stored_and_says_so(case: str) -> None:
     assert found.overhead == frozenset()
     (note,) = found.notes
     assert (note.code, note.where) == ("stored-elements", tensors[0].name)
-    assert note.message.startswith(problem)
-    assert note.message.endswith(": what counts are the elements that are stored, not the weights they stand for")
+    cures = {"bits": PUT, "lacks": FOLDER, "read": "save it as safetensors"}
+    cure = next((f"; {cure}" for word, cure in cures.items() if word in problem.split()), "")
+    stored_elements = "what counts are the elements that are stored, not the weights they stand for"
+    assert note.message == f"{problem}: {stored_elements}{cure}"
 
 
 @pytest.mark.parametrize(
@@ -519,16 +526,50 @@ def test_what_cannot_be_told_counts_as_stored_and_says_so(case: str) -> None:
         ({"bits": 4, "group_size": 32}, "the config.json says 4 bits in groups of 32, which its shapes contradict"),
         (
             {"bits": [4], "group_size": {}},
-            "nothing says of how many bits: the config.json beside the file does not say",
+            "nothing says of how many bits",
         ),
-        ([4], "nothing says of how many bits: the config.json beside the file does not say"),
-        (None, "nothing says of how many bits: the config.json beside the file does not say"),
+        ([4], "nothing says of how many bits"),
+        (None, "nothing says of how many bits"),
     ],
 )
 def test_a_config_that_does_not_help_is_named(quantization: object, problem: str) -> None:
     tensors, _ = UNCLEAR["MLX without a config"]
     (note,) = unpacked(tensors, lambda: {"quantization": quantization}).notes
     assert note.message.startswith(f"is packed as by MLX and {problem}: what counts")
+    assert note.message.endswith("would be the place") == problem.startswith("nothing")
+
+
+ENDINGS = sorted({ending for layout in LAYOUTS for ending in (*layout.marks, layout.holder, *layout.beside, ".weight")})
+SIZES = {name: getattr(torch, name).itemsize for name in ("int8", "uint8", "int32", "uint32", "int64", "float16")}
+
+
+@st.composite
+def any_tensors(draw: st.DrawFn) -> list[Stored]:
+    names = draw(st.lists(st.sampled_from(ENDINGS), min_size=1, max_size=6, unique=True))
+    found = {}
+    for ending in names:
+        name = (draw(st.sampled_from(("", "a", "a.weight"))) + ending).lstrip(".") or "a"
+        dtype, shape = (
+            draw(st.sampled_from(list(SIZES))),
+            tuple(draw(st.lists(st.sampled_from((0, 1, 2, 16)), max_size=3))),
+        )
+        value = draw(
+            st.none() | st.binary(max_size=16) | st.sampled_from((b'{"shape":[2,16]}', b"[", b'{"shape":[0]}'))
+        )
+        found[name] = Stored(name, shape, dtype, prod(shape), prod(shape) * SIZES[dtype], value=value)
+    return list(found.values())
+
+
+@given(any_tensors(), st.sampled_from((None, {}, {"quantization": {"bits": 4, "group_size": 32}}, {"quantization": 3})))
+def test_no_tensors_and_no_config_stand_for_more_weights_than_their_bits(tensors: list[Stored], config: Any) -> None:
+    found = unpacked(tensors, lambda: config)
+    assert [each.name for each in found.tensors] == [tensor.name for tensor in tensors]
+    for each, tensor in zip(found.tensors, tensors, strict=True):
+        assert each.nbytes == tensor.nbytes
+        assert each.numel == prod(each.shape)
+        assert not each.packed or tensor.name.endswith("compressed") or each.numel <= tensor.nbytes * 8
+        assert each.packed or each == tensor
+        assert not (each.packed and each.name in found.overhead)
 
 
 # Files and folders ----------------------------------------------------------------------------------------------------
@@ -546,7 +587,7 @@ def test_scales_in_another_shard_belong_to_their_weight(tmp_path: Path) -> None:
         assert (counted(word).total, counted(word).packed) == (64 * 128, 64 * 128)
     alone = counted(tmp_path / one)
     assert alone.total == 16 * 64
-    assert "lacks its scales (where that is in another shard, name the folder)" in notes(alone, "stored-elements")[0]
+    assert "lacks its scales: what counts are the elements that are stored" in notes(alone, "stored-elements")[0]
 
 
 def test_a_torch_file_is_read_the_same_way(tmp_path: Path) -> None:
