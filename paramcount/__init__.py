@@ -33,6 +33,7 @@ def count(
     exclude: str | Iterable[str] = (),
     only: Only | None = None,
     active: str | Iterable[str] = (),
+    inputs: str | Iterable[str] = (),
     device: Device = "auto",
     trust_remote_code: bool = False,
     cache: Cache | None = None,
@@ -50,6 +51,8 @@ def count(
         exclude: patterns of what not to count; wins over ``include``.
         only: count only what is ``"trainable"``, or only what is ``"frozen"``.
         active: how many experts of a mixture each token passes through, such as ``"*.experts=2/8"``.
+        inputs: shapes for one forward before counting, from which lazy layers get theirs, such as ``"1,3,224,224"`` or
+            ``"input_ids=1,128:int64"``.
         device: where to build: ``"meta"`` never in real memory, ``"cpu"`` always, ``"auto"`` only as the last resort.
         trust_remote_code: whether to run the code that comes with a transformers configuration, where it needs that.
         cache: where to look for what a word comes to, and to keep it; by default nothing is kept.
@@ -64,13 +67,15 @@ def count(
     routings = tuple(map(Routing.parse, _patterns(active)))
     rules = Rules(_patterns(freeze), _patterns(unfreeze), _patterns(include), _patterns(exclude), only, routings)
     if isinstance(target, str):
+        from paramcount.inputs import Input
         from paramcount.sources import Target, read
 
-        wanted = Target(target, args or {}, weights, device, trust_remote_code)
+        given = tuple(map(Input.parse, _patterns(inputs)))
+        wanted = Target(target, args or {}, weights, device, given, trust_remote_code)
         inventory = read(wanted) if cache is None else cache.read(wanted)
     else:
-        if args or weights is not None:
-            raise ParamcountError("args and weights are for a constructor, and this model is built already")
+        if args or weights is not None or inputs:
+            raise ParamcountError("args, weights and inputs are for a model that is yet to be built")
         inventory = _as_it_stands(target)
     return Report.of(apply(rules, inventory))
 

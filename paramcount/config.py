@@ -41,6 +41,7 @@ from paramcount.budgets import (
     contradictions,
 )
 from paramcount.errors import UsageError, closest, did_you_mean
+from paramcount.inputs import Input, WrongInput
 from paramcount.routing import Routing, WrongRouting
 from paramcount.units import COUNT_PATTERN, SIZE_PATTERN, as_written, parse_count, parse_size, plural, short, size
 from paramcount.yamls import DEEPEST, CoreLoader
@@ -100,6 +101,7 @@ class ModelSpec:
     freeze: tuple[str, ...] = ()
     unfreeze: tuple[str, ...] = ()
     active: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
     device: Device = "auto"
     trust_remote_code: bool = False
     places: Mapping[str, Location] = field(default_factory=dict, repr=False)  # of its keys: "target", "freeze", …
@@ -217,6 +219,19 @@ def _routing(written: object) -> str:
         raise ValueError(str(error).replace("\n", "; ")) from None
 
 
+def _inputs(written: object) -> list[str]:
+    """Return one shape, as text or as a list of numbers, or a list of shapes."""
+    shapes = written if isinstance(written, list) else [written]
+    if not shapes:
+        raise ValueError("there is no shape")
+    if all(type(size) is int for size in shapes):
+        shapes = [",".join(map(str, shapes))]
+    try:
+        return [str(Input.parse(_text(shape))) for shape in shapes]
+    except WrongInput as error:
+        raise ValueError(str(error).removeprefix("input ").replace("\n", "; ")) from None
+
+
 def _percent(written: object) -> Fraction:
     text = str(written) if type(written) is int else written
     if not isinstance(text, str) or len(text) > 20 or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):  # noqa: PLR2004  # longer is a slip
@@ -252,6 +267,19 @@ _CountOrSize = Annotated[
 _Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
 _Routing = Annotated[
     str, PlainValidator(_routing), WithJsonSchema({"type": "string", "pattern": r"^.+=[0-9]+/[0-9]+$"})
+]
+_Inputs = Annotated[
+    list[str],
+    PlainValidator(_inputs),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1},
+            ],
+            "examples": ["1,3,224,224", ["input_ids=1,128:int64"]],
+        }
+    ),
 ]
 _Percent = Annotated[Fraction, PlainValidator(_percent), WithJsonSchema({"type": "number", "minimum": 0})]
 _Day = Annotated[date, PlainValidator(_day), WithJsonSchema(_DAY_SCHEMA)]
@@ -381,6 +409,9 @@ class _Defaults(_Strict):
     active: list[_Routing] | None = Field(
         default=None, description="How many experts of a mixture a token passes through, such as '*.experts=2/8'."
     )
+    input: _Inputs | None = Field(
+        default=None, description="Shapes for one forward, from which lazy layers get theirs: 1,3,224,224."
+    )
     device: Literal["auto", "meta", "cpu"] | None = Field(
         default=None,
         description="Build without memory (meta), in real memory (cpu), or that only as a last resort (auto).",
@@ -468,6 +499,7 @@ def _spec(name: str, written: _File, document: _Document) -> ModelSpec:
         tuple(_merged(written, name, "freeze") or ()),
         tuple(_merged(written, name, "unfreeze") or ()),
         tuple(_merged(written, name, "active") or ()),
+        tuple(_merged(written, name, "input") or ()),
         _merged(written, name, "device") or "auto",
         _merged(written, name, "trust_remote_code") or False,
         places,

@@ -33,6 +33,7 @@ LAYERS = (
     ("paramcount.routing",),
     ("paramcount.report", "paramcount.grid", "paramcount.patterns"),
     ("paramcount.inventory",),
+    ("paramcount.inputs",),
     (
         "paramcount.errors",
         "paramcount.jsons",

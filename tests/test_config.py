@@ -58,6 +58,7 @@ MODEL_KEYS = [
     "freeze",
     "unfreeze",
     "active",
+    "input",
     "device",
     "trust_remote_code",
     "budget",
@@ -68,6 +69,7 @@ MODEL_KEYS = [
 ]
 NO_COUNT = "is no count: write a whole number such as 22500000, or one with K, M, B or T such as 22.5M"
 NO_SIZE = "is no size: write bytes such as 90000000, or a number with KB, MB, GB, TB, KiB, MiB, GiB or TiB such as 90MB"
+NO_INPUT = "for example: 1,3,224,224 or 1,128:int64 or input_ids=1,128:int64"
 NO_ROUTING = "for example: '*.experts=2/8', where each token passes through 2 of 8"
 NO_DATE = "is no date: write year, month and day as in 2027-01-31"
 NO_TAG = "has no place here: write the value alone"
@@ -436,6 +438,9 @@ def test_what_is_no_such_file_at_all_is_refused_with_its_place(text: str, expect
         ('args: {a: "\\0"}', "5:15: character U+0000 has no place here"),
         ('freeze: ["\\ud800"]', "5:14: character U+D800 has no place here"),
         ("freeze: [5]", "5:14: freeze[0]: 5 is no text: quote what is meant as text"),
+        ("input: 1x3", f"5:12: input: '1x3' is not SHAPE, SHAPE:DTYPE or NAME=SHAPE:DTYPE; {NO_INPUT}"),
+        ("input: []", "5:12: input: there is no shape"),
+        ("input: ['3:int46']", "5:12: input: '3:int46': 'int46' is no dtype; did you mean int64, int16 or int8?"),
         ("active: [experts]", f"5:14: active[0]: 'experts' is not PATTERN=K/N; {NO_ROUTING}"),
         ("active: ['e=3/2']", "5:14: active[0]: 'e=3/2': of 2 experts 3 cannot be active"),
         ("freeze: [a, '']", "5:17: freeze[1]: there is no value"),

@@ -23,6 +23,7 @@ from paramcount.errors import (
 )
 from paramcount.grid import Grid
 from paramcount.groups import BY, By, embedding_breakdown, grouping, groups
+from paramcount.inputs import Input
 from paramcount.outline import Depth, Options, Sort, comparison, faults, outline
 from paramcount.report import Report
 from paramcount.routing import Routing
@@ -30,6 +31,7 @@ from paramcount.units import exact
 
 Format = Literal["table", "tree", "markdown", "csv", "tsv", "json"]
 Value = Literal["total", "trainable", "frozen", "unknown", "bytes", "buffers", "active"]
+_CURE = "give the lazy layers their sizes, or the model an --input"
 _GROUPINGS = tuple(by for by in BY if by != "embedding")  # which is no grouping to train by, but a breakdown
 _FORMATS_BY_ENDING: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tsv": "tsv", ".json": "json"}
 
@@ -102,6 +104,16 @@ def count(
         typer.Option(
             metavar="PATH",
             help="The part of a checkpoint to count, such as state_dict_ema; FILE:PATH is the same.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="SHAPE[:DTYPE]",
+            help="Run the model once, without memory, so that lazy layers get their shapes: 1,3,224,224. Repeatable; "
+            "NAME=SHAPE for an argument by name.",
             rich_help_panel="Model",
         ),
     ] = None,
@@ -215,10 +227,13 @@ def count(
         "exclude": exclude or (),
         "only": only,
         "active": active or (),
+        "inputs": inputs or (),
         "cache": session.cache(),
     }
     for text in active or ():
         Routing.parse(text)  # a slip there is one of the command, not of every target
+    for text in inputs or ():
+        Input.parse(text)  # the same
     if output and any(Path(output).resolve() == Path(word.partition(":")[0]).resolve() for word in targets):
         raise UsageError(f"--output {output} would overwrite a target")
     commands = context.parent.command.commands if context.parent else ()  # type: ignore[attr-defined]  # a group's
@@ -327,12 +342,12 @@ def _value(report: Report, value: Value) -> int:
     if report.uninitialized and value not in {"unknown", "buffers"}:
         raise UnknownValue(
             f"{value} of {report.target} is not known: {report.uninitialized} of its parameters have no shape yet",
-            hint=f"it is at least {exact(_number(report, value))}; give the lazy layers their sizes",
+            hint=f"it is at least {exact(_number(report, value))}; {_CURE}",
         )
     if value == "buffers" and any(buffer.numel is None for layer in report.root.walk() for buffer in layer.buffers):
         raise UnknownValue(
             f"buffers of {report.target} is not known: a lazy buffer has no shape yet",
-            hint=f"it is at least {exact(report.buffers.total)}; give the lazy layers their sizes",
+            hint=f"it is at least {exact(report.buffers.total)}; {_CURE}",
         )
     if report.unknown and value in {"trainable", "frozen"}:
         raise UnknownValue(

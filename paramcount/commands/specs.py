@@ -86,6 +86,7 @@ def job(spec: ModelSpec, config: Config, cache: Cache | None) -> Job[Report]:
                 freeze=spec.freeze,
                 unfreeze=spec.unfreeze,
                 active=spec.active,
+                inputs=spec.inputs,
                 device=spec.device,
                 trust_remote_code=spec.trust_remote_code,
                 cache=cache,

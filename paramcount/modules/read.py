@@ -178,7 +178,7 @@ def _uninitialized_notes(modules: list[tuple[str, nn.Module]]) -> Iterator[Note]
         if lazy:
             message = (
                 f"{_type_name(module)} has {plural(len(lazy), 'parameter')} without a shape before a first forward "
-                f"({', '.join(lazy)}): totals are lower bounds; give it its sizes, or run the model once"
+                f"({', '.join(lazy)}): totals are lower bounds; give it its sizes, or the model an --input"
             )
             yield Note("uninitialized", name, message)
 

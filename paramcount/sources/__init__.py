@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from paramcount.errors import BuildError, MissingLibrary, UnknownTarget, closest, did_you_mean
+from paramcount.errors import BuildError, MissingLibrary, UnknownTarget, UsageError, closest, did_you_mean
+from paramcount.inputs import Input
 from paramcount.inventory import Inventory
 
 if TYPE_CHECKING:
@@ -26,7 +27,18 @@ class Target:
     args: Mapping[str, Any] = field(default_factory=dict)  # for the constructor, by keyword
     weights: str | None = None  # published weights whose architecture variant is meant
     device: Device = "auto"
+    inputs: tuple[Input, ...] = ()  # for one forward before counting
     trust_remote_code: bool = False  # whether to run code that comes with a model's configuration
+
+    def demand_bare(self, kind: str) -> None:
+        """Demand that nothing is given that only a constructor or a forward takes: the target is ``kind``.
+
+        Raises:
+            UsageError: something is.
+
+        """
+        if self.args or self.weights is not None or self.inputs:
+            raise UsageError(f"{self.word} is {kind}, which takes no arguments, no weights and no input")
 
 
 class Source(Protocol):

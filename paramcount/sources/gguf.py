@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from paramcount.errors import MissingLibrary, UnknownTarget, UnreadableFile, UsageError
+from paramcount.errors import MissingLibrary, UnknownTarget, UnreadableFile
 from paramcount.files.gguf import Header, header
 from paramcount.files.ranges import opened
 from paramcount.files.safetensors import quoted
@@ -49,8 +49,7 @@ def read(target: Target, name: str) -> Inventory:
         UnreadableFile: a file cannot be read, breaks a rule of the format, or a part is missing.
 
     """
-    if target.args or target.weights is not None:
-        raise UsageError(f"{target.word} is a file of weights, which takes no arguments and no --weights")
+    target.demand_bare("a file of weights")
     if not claims(name):
         raise UnknownTarget(f"{name!r} is no GGUF file", hint=f"for example: {EXAMPLE}")
     with paused_collector():

@@ -61,7 +61,7 @@ def read(target: Target, name: str) -> Inventory:
             found, label = _find(module, match["attr"], target)
             return _instance(found, target.args, label)
 
-    return take_inventory(construct, target=target.word, source="python", device=target.device)
+    return take_inventory(construct, target=target.word, source="python", device=target.device, inputs=target.inputs)
 
 
 def _find(module: ModuleType, attr: str | None, target: Target) -> tuple[Any, str]:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from paramcount.errors import UnknownTarget, UnreadableFile, UsageError
+from paramcount.errors import UnknownTarget, UnreadableFile
 from paramcount.files.model_config import beside
 from paramcount.files.ranges import opened
 from paramcount.files.safetensors import in_order, quoted, tensors
@@ -55,8 +55,7 @@ def read(target: Target, name: str) -> Inventory:
         UnreadableFile: a file cannot be read, breaks a rule of the format, or contradicts another.
 
     """
-    if target.args or target.weights is not None:
-        raise UsageError(f"{target.word} is a file of weights, which takes no arguments and no --weights")
+    target.demand_bare("a file of weights")
     with paused_collector():
         stored, notes = _read(name)
         config = partial(beside, _inner(name))

@@ -53,8 +53,7 @@ def read(target: Target, name: str) -> Inventory:
     match = _FORM.fullmatch(name)
     if match is None:
         raise UnknownTarget(f"{name!r} names no JSON file", hint=f"for example: {EXAMPLE}")
-    if target.args or target.weights is not None:
-        raise UsageError(f"{target.word} is a saved report, which takes no arguments and no weights")
+    target.demand_bare("a saved report")
     file = match["file"]
     where, saved = _picked(_reports(file), match["name"], file)
     try:

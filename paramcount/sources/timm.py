@@ -75,6 +75,7 @@ def read(target: Target, name: str) -> Inventory:
         target=target.word,
         source="timm",
         device=target.device,
+        inputs=target.inputs,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest, did_you_mean
+from paramcount.errors import UnknownTarget, UnreadableFile, closest, did_you_mean
 from paramcount.files import state_dict, torch_archive, torch_modules
 from paramcount.files.model_config import beside
 from paramcount.files.pickles import MalformedPickle, Record
@@ -55,8 +55,7 @@ def read(target: Target, name: str) -> Inventory:
     match = _FORM.fullmatch(name)
     if match is None:
         raise UnknownTarget(f"{name!r} names no file of torch.save", hint=f"for example: {EXAMPLE}")
-    if target.args or target.weights is not None:
-        raise UsageError(f"{target.word} is a file, which takes no arguments and no weights")
+    target.demand_bare("a file")
     with opened(match["file"]) as file:
         archive = torch_archive.read(file)
     try:

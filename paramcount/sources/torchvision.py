@@ -57,7 +57,11 @@ def read(target: Target, name: str) -> Inventory:
         # That googlenet and inception_v3 will be initialised in another way one day concerns no count.
         warnings.simplefilter("ignore", FutureWarning)
         inventory = take_inventory(
-            lambda: builder(**arguments), target=target.word, source="torchvision", device=target.device
+            lambda: builder(**arguments),
+            target=target.word,
+            source="torchvision",
+            device=target.device,
+            inputs=target.inputs,
         )
     # That the weights asked for are not fetched is what --weights promises, and needs no note.
     return replace(inventory, notes=tuple(note for note in inventory.notes if note.code != "weights-skipped"))

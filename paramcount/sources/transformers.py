@@ -79,7 +79,9 @@ def read(target: Target, name: str) -> Inventory:
             said = read_configuration(found.file)
         config = _config(found, said, target)
         construct = _constructor(config, found, target)
-        inventory = take_inventory(construct, target=target.word, source="transformers", device=target.device)
+        inventory = take_inventory(
+            construct, target=target.word, source="transformers", device=target.device, inputs=target.inputs
+        )
     return replace(inventory, notes=(*_notes(config), *inventory.notes))
 
 
