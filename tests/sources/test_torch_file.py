@@ -94,6 +94,20 @@ def test_a_state_dict_comes_to_the_live_model(name: str, tmp_path: Path) -> None
     assert _codes(_read(path)) == ["buffers-by-name"]
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_legacy_state_dict_comes_to_the_live_model(name: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"init_weights": False} if name == "googlenet" else {}
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None, **options)
+    # Each tensor of one element that is seen as many, so that the file stays small.
+    state = OrderedDict(
+        (key, torch.zeros((), dtype=each.dtype).expand(each.shape)) for key, each in model.state_dict().items()
+    )
+    report = Report.of(_read(_save(state, tmp_path / "model.pt", legacy=True)))
+    assert report.total == report.unknown == sum(param.numel() for param in model.parameters())
+    assert report.buffers.total == sum(buffer.numel() for buffer in model.buffers())
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_every_tensor_is_as_torch_load_has_it(save: Callable[..., Path], protocol: int, tmp_path: Path) -> None:
     path = save(Net().state_dict(), tmp_path / "model.pth", protocol=protocol)
