@@ -38,7 +38,6 @@ _FACTS = frozenset(
         "packed",
         "active",
         "sharded",
-        "adapter",
         "input",
     }
 )
