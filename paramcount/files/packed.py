@@ -49,7 +49,9 @@ def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpack
     for name, tensor in by_name.items():
         found.add_alone(name, tensor)
     return Unpacked(
-        [found.weights.get(tensor.name, tensor) for tensor in given], frozenset(found.overhead), tuple(found.notes())
+        [found.weights.get(tensor.name, tensor) for tensor in given],
+        frozenset(found.overhead - found.weights.keys()),
+        tuple(found.notes()),
     )
 
 

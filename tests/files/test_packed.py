@@ -403,6 +403,20 @@ def test_hqq_counts_by_its_shape(bits: int, held: tuple[str, int, int]) -> None:
     assert found == {"l.W_q": ((32, 20), f"int{bits}")}
 
 
+def test_a_packed_weight_with_the_name_of_anothers_scale_is_still_a_weight() -> None:
+    found = unpacked(
+        [
+            stored("l.weight", "int8", 8, 16),
+            stored("l.weight_scale", "int8", 8, 1),
+            stored("l.weight_scale_scale", "float32", 1),
+        ]
+    )
+    assert {each.name: each.packed for each in found.tensors if each.name not in found.overhead} == {
+        "l.weight": True,
+        "l.weight_scale": True,
+    }
+
+
 def test_quanto_in_eight_bits() -> None:
     found = told(stored("l.weight._data", "int8", 8, 4), stored("l.weight._scale", "float32", 8, 1))
     assert found == {"l.weight._data": ((8, 4), "int8")}
