@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
-from typing import Any
+from typing import Any, TypeVar
 
 from paramcount.errors import UsageError, closest, did_you_mean
 from paramcount.inventory import Buffer, Form, Inventory, Module, Note, Param
 from paramcount.pause import paused_collector
+
+_Tensor = TypeVar("_Tensor", Param, Buffer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,59 +373,65 @@ def _param_dict(param: Param) -> dict[str, Any]:
     return said
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A layer while its parts are gathered."""
-
-    module: Module
-    depth: int
-    params: list[Param] = field(default_factory=list)
-    buffers: list[Buffer] = field(default_factory=list)
-    overhead: list[Buffer] = field(default_factory=list)
-    children: list[Layer] = field(default_factory=list)
-
-
 def _layers(inventory: Inventory) -> Layer:
     """Hang every tensor on its module, and add up from the leaves."""
-    drafts: dict[str, _Draft] = {}
-    parents: dict[str, _Draft] = {}
-
-    def owner(name: str) -> _Draft:
-        """Return the nearest listed module above ``name``: a module's second name lists no descendants."""
-        while name:
-            name = name.rpartition(".")[0]
-            if name in drafts:
-                break
-        return drafts[name]
-
-    drafts[""] = _Draft(inventory.modules[0], 0)
+    depths = {"": 0}
+    parents: dict[str, str] = {}
     for module in inventory.modules[1:]:
-        parents[module.name] = parent = owner(module.name)
-        drafts[module.name] = _Draft(module, parent.depth + 1)
-    for param in inventory.params:
-        owner(param.name).params.append(param)
-    for buffer in inventory.buffers:
-        owner(buffer.name).buffers.append(buffer)
-    for tensor in inventory.overhead:
-        owner(tensor.name).overhead.append(tensor)
+        parents[module.name] = parent = _owner(module.name, depths)
+        depths[module.name] = depths[parent] + 1
+    params, buffers = _by_owner(inventory.params, depths), _by_owner(inventory.buffers, depths)
+    overhead = _by_owner(inventory.overhead, depths)
+    children: dict[str, list[Layer]] = {}
+
+    def finished(module: Module) -> Layer:
+        name = module.name
+        own, below = params.get(name, ()), tuple(reversed(children.pop(name, ())))
+        return Layer(
+            name,
+            module.type,
+            depths[name],
+            tuple(own),
+            tuple(buffers.get(name, ())),
+            below,
+            _whole(tally(own) if own else _NOTHING, below),
+            module.same_as,
+            tuple(overhead.get(name, ())),
+        )
 
     for module in reversed(inventory.modules[1:]):
-        parents[module.name].children.append(_finish(drafts[module.name]))
-    return _finish(drafts[""])
+        children.setdefault(parents[module.name], []).append(finished(module))
+    return finished(inventory.modules[0])
 
 
-def _finish(draft: _Draft) -> Layer:
-    children = tuple(reversed(draft.children))
-    whole = reduce(add, (child.tally for child in children), tally(draft.params))
-    module = draft.module
-    return Layer(
-        module.name,
-        module.type,
-        draft.depth,
-        tuple(draft.params),
-        tuple(draft.buffers),
-        children,
-        whole,
-        module.same_as,
-        tuple(draft.overhead),
+def _owner(name: str, listed: Mapping[str, int]) -> str:
+    """Return the nearest listed module above ``name``: a module's second name lists no descendants."""
+    while name:
+        name = name.rpartition(".")[0]
+        if name in listed:
+            break
+    return name
+
+
+def _by_owner(tensors: Iterable[_Tensor], listed: Mapping[str, int]) -> dict[str, list[_Tensor]]:
+    owned: dict[str, list[_Tensor]] = {}
+    for tensor in tensors:
+        owned.setdefault(_owner(tensor.name, listed), []).append(tensor)
+    return owned
+
+
+def _whole(own: Tally, children: Sequence[Layer]) -> Tally:
+    """Add up a layer and what is below it, without a value for each step."""
+    if not children:
+        return own
+    tallies = [own, *(child.tally for child in children)]
+    return Tally(
+        sum([each.trainable for each in tallies]),
+        sum([each.frozen for each in tallies]),
+        sum([each.unknown for each in tallies]),
+        sum([each.nbytes for each in tallies]),
+        sum([each.uninitialized for each in tallies]),
     )
+
+
+_NOTHING = Tally()

@@ -44,6 +44,7 @@ LAYERS = (
     ),
     ("paramcount.urls",),
 )
+MODEL_LIBRARIES = {"torch", "torchvision", "timm", "transformers", "safetensors", "gguf"}
 HEAVY = {"torch", "torchvision", "rich", "typer", "yaml", "pydantic"}
 PURE = (
     "paramcount.catalogue",
@@ -117,10 +118,21 @@ def test_importing_the_package_and_all_below_the_report_loads_no_heavy_library()
     assert not loaded & HEAVY
 
 
-def test_help_and_version_load_no_torch() -> None:
-    for option in ("--help", "--version", "count', '--help"):
-        loaded = modules_after(f"from paramcount.cli import main\nassert main(['{option}']) == 0")
-        assert not loaded & {"torch", "torchvision", "yaml"}
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["count", "--help"], ["schema"]], ids=" ".join)
+def test_what_says_nothing_of_a_model_loads_no_library_of_models(args: list[str]) -> None:
+    loaded = modules_after(f"from paramcount.cli import main\nassert main({args!r}) == 0")
+    assert not loaded & {*MODEL_LIBRARIES, "numpy"}
+    assert ("yaml" in loaded) == (args == ["schema"])  # what it prints is in the module that reads models.yaml
+
+
+def test_completion_loads_no_library_of_models() -> None:
+    asked = {"_PARAMCOUNT_COMPLETE": "complete_bash", "COMP_WORDS": "paramcount co", "COMP_CWORD": "1"}
+    loaded = modules_after(
+        f"import os\nos.environ |= {asked!r}\nfrom paramcount.cli import main\n"
+        "try: main([])\nexcept SystemExit as end: assert not end.code"
+    )
+    assert "paramcount.cli" in loaded
+    assert not loaded & {*MODEL_LIBRARIES, "numpy", "yaml"}
 
 
 def test_names_are_listed_without_torch() -> None:
@@ -135,6 +147,13 @@ def test_a_users_file_loads_no_torchvision(tmp_path: Path) -> None:
     loaded = modules_after(f"from paramcount.cli import main\nassert main([{str(tmp_path / 'net.py')!r}]) == 0")
     assert "torch" in loaded
     assert "torchvision" not in loaded
+
+
+def test_a_torchvision_name_loads_no_compiler() -> None:
+    """torchvision imports it for a function that no constructor calls; it takes a second."""
+    loaded = modules_after("from paramcount.cli import main\nassert main(['resnet18', '--no-cache']) == 0")
+    assert "torchvision.models" in loaded
+    assert not loaded & {"torch._dynamo", "torch._inductor", "sympy", "timm", "transformers"}
 
 
 def test_a_misspelt_word_is_told_so_without_importing_what_it_may_have_meant() -> None:

@@ -166,6 +166,7 @@ def _count_in_workers(session: Session, jobs: Sequence[Job[Counted]], processes:
 
 def _import_libraries(jobs: Iterable[Job[Any]]) -> None:
     """Import what the jobs need before workers are forked: once, and not in each of them."""
+    from paramcount.modules.compiler import compiler_put_off
     from paramcount.sources import resolve
 
     libraries: dict[str, None] = {}
@@ -173,7 +174,7 @@ def _import_libraries(jobs: Iterable[Job[Any]]) -> None:
         with suppress(ParamcountError):  # the job itself will say so
             libraries |= dict.fromkeys(resolve(job.target)[0].LIBRARIES)
     for library in libraries:
-        with suppress(ImportError, RuntimeError, OSError):  # likewise
+        with suppress(ImportError, RuntimeError, OSError), compiler_put_off():  # likewise
             import_module(library)
     if "torch" in sys.modules:
         for module in _BUILDING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
+from functools import cache
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -168,6 +169,7 @@ def _buffer(name: str, tensor: Tensor, first_name: str, *, persistent: bool = Tr
     return Buffer(name, tuple(tensor.shape), _dtype_name(tensor.dtype), numel, nbytes, tied_to, persistent)
 
 
+@cache
 def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 

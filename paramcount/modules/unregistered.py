@@ -57,6 +57,7 @@ _ATTRIBUTE = _Holder(
 
 _INTERNALS = frozenset(vars(nn.Module())) | {"_flat_weights", "_is_full_backward_hook"}
 _OPAQUE = (str, bytes, int, float, complex, bool, type(None), type, FunctionType, MethodType, ModuleType)
+_PLAIN = frozenset(_OPAQUE)
 _SEQUENCES = (list, tuple, set, frozenset, deque)
 
 
@@ -74,7 +75,7 @@ class _Search:
         """Search the attributes of a registered module."""
         prefix = f"{name}." if name else ""
         for key, value in vars(module).items():
-            if key not in _INTERNALS and not isinstance(value, _OPAQUE):
+            if key not in _INTERNALS and type(value) not in _PLAIN and not _is_plain_tuple(value):
                 self._look_at(value, prefix + key, _ATTRIBUTE, "")
         for key, value, owner in self._on_class(type(module)):
             self._look_at(value, prefix + key, _CLASS, owner.__name__)
@@ -138,6 +139,11 @@ def _is_trained(tensor: Tensor) -> bool:
         return tensor.requires_grad and tensor.is_leaf
     except RuntimeError:  # a view of memory that has changed since: FSDP leaves such in the place of parameters
         return False
+
+
+def _is_plain_tuple(value: object) -> bool:
+    """Whether it is a tuple of plain values: kernel sizes, shapes, names."""
+    return type(value) is tuple and all(type(item) in _PLAIN for item in value)
 
 
 def _contents(value: object, where: str) -> Iterator[tuple[object, str, _Holder, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 from paramcount.errors import UnknownTarget, UsageError, closest, did_you_mean
 from paramcount.inventory import Inventory
 from paramcount.modules import take_inventory
+from paramcount.modules.compiler import compiler_put_off
 from paramcount.sources import Target, library_of
 
 EXAMPLE = "timm:vit_base_patch16_224, timm:resnet50.a1_in1k"
@@ -66,7 +67,7 @@ def read(target: Target, name: str) -> Inventory:
             f"{target.word}: -a {fetching[0]}=… loads weights, which are never loaded",
             hint="leave it out; --weights TAG picks the variant that goes with published weights",
         )
-    with library_of("timm", target.word):
+    with library_of("timm", target.word), compiler_put_off():
         import timm
     if not name.lower().startswith("local-dir:"):
         name = _published(target, name)

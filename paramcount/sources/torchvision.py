@@ -14,6 +14,7 @@ from typing import Any
 from paramcount.errors import UsageError, closest, did_you_mean
 from paramcount.inventory import Inventory
 from paramcount.modules import failures_of, take_inventory
+from paramcount.modules.compiler import compiler_put_off
 from paramcount.sources import Target, unknown
 
 EXAMPLE = "resnet50"
@@ -49,7 +50,10 @@ def read(target: Target, name: str) -> Inventory:
     """
     if name.lower() not in names():
         raise unknown(target.word, names(), name=name)
-    with failures_of("torchvision"):  # its import fails where torch and torchvision do not fit together
+    with (
+        failures_of("torchvision"),
+        compiler_put_off(),
+    ):  # its import fails where torch and torchvision do not fit together
         from torchvision import models
     builder = models.get_model_builder(name)
     arguments = _arguments(builder, target, name)
