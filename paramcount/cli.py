@@ -35,7 +35,9 @@ from paramcount.errors import (
     UsageError,
     gravest,
 )
+from paramcount.files.patience import DEFAULT, patience
 
+_LONGEST_TIMEOUT = 86_400  # seconds, a day
 _GLOBAL_FLAGS = {"-q", "--quiet", "-v", "--verbose", "--no-cache"}
 
 
@@ -78,7 +80,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="paramcount TARGET is short for paramcount count TARGET.",
+    epilog="paramcount TARGET is short for paramcount count TARGET. PARAMCOUNT_TIMEOUT: seconds to wait for each answer"
+    f" of a server, {DEFAULT:g} by default.",
 )
 
 
@@ -119,7 +122,8 @@ def main(args: Sequence[str]) -> int:
     """Run one command, and return the exit code."""
     session = Session()
     try:
-        code = app(list(args) or ["--help"], prog_name="paramcount", standalone_mode=False, obj=session)
+        with patience(_timeout()):
+            code = app(list(args) or ["--help"], prog_name="paramcount", standalone_mode=False, obj=session)
         return gravest([code or EXIT_OK, *session.exit_codes]) if args else EXIT_USAGE
     except ParamcountError as error:
         session.error(error)
@@ -140,6 +144,19 @@ def main(args: Sequence[str]) -> int:
         session.error(bug)
         _json_error(args, bug)
         return bug.exit_code
+
+
+def _timeout() -> float:
+    """Return how many seconds to wait for each answer of a server, or for who writes into a pipe."""
+    said = os.environ.get("PARAMCOUNT_TIMEOUT", "")
+    try:
+        seconds = float(said or DEFAULT)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= _LONGEST_TIMEOUT:
+        problem = f"PARAMCOUNT_TIMEOUT={said!r} is no number of seconds"
+        raise UsageError(problem, hint=f"for example: PARAMCOUNT_TIMEOUT={DEFAULT:g}")
+    return seconds
 
 
 def _json_error(args: Sequence[str], error: ParamcountError) -> None:

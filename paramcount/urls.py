@@ -8,7 +8,9 @@ from typing import NamedTuple
 # Of two letters and more, as C:\ is a drive; simplecache::s3://… is how fsspec chains protocols.
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]+"
 _URL = re.compile(rf"(?:{_SCHEME}::)*(?P<scheme>{_SCHEME})://", re.ASCII)
-_IN_TEXT = re.compile(_URL.pattern.replace("?P<scheme>", "?:") + r"[^\s'\"<>`]+", re.ASCII)
+_START = _URL.pattern.replace("?P<scheme>", "?:")
+_IN_TEXT = re.compile(_START + r"[^\s'\"<>`]*[^\s'\"<>`?!.,:;)]", re.ASCII)  # the text's own stops are not the URL's
+_PREFIX = re.compile(rf"\w+:(?={_START})", re.ASCII)
 _WEB = {"http", "https"}
 # hf://gpt2@main/… is a revision, abfs://container@account/… a container: no secrets.
 _AT_NAMES = {"hf", "abfs", "abfss", "wasb", "wasbs"}
@@ -50,19 +52,24 @@ def split(word: str) -> Address:
     return Address(start[0] + match[1], match[2], match[3])
 
 
-def last(word: str) -> str:
-    """Return the last name in a URL's path."""
-    return split(word).path.rpartition("/")[2]
-
-
 def with_part(word: str, part: str) -> str:
     """Return the word for a part of a file: the part follows the file's name, before any query."""
     root, path, query = split(word)
     return f"{root}{path}:{part}{query}"
 
 
+def parted(word: str, form: re.Pattern[str]) -> tuple[str, str | None] | None:
+    """Return the file and the part that a word names, by a pattern of these two groups for its path."""
+    root, path, query = split(word)
+    match = form.fullmatch(path)
+    return None if match is None else (f"{root}{match['file']}{query}", match["part"])
+
+
 def shown(word: str) -> str:
     """Return a word as it may be shown: of a URL no user, no password, no query and no fragment."""
+    prefix = _PREFIX.match(word)
+    if prefix is not None:  # safetensors:https://…
+        return prefix[0] + shown(word[prefix.end() :])
     start = _URL.match(word)
     if start is None:
         return word

@@ -48,6 +48,10 @@ class Cache:
 
     def read(self, target: Target) -> Inventory:
         """Return what a target holds: as it was kept if that still holds, else read afresh, and then kept."""
+        if "://" in target.word:  # what is elsewhere may change, and nothing here would tell
+            from paramcount.sources import read
+
+            return read(target)
         try:
             return self.recall(target)
         except NotKept as reason:

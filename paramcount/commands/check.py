@@ -18,6 +18,7 @@ from paramcount.commands.specs import Jobs, Names, job
 from paramcount.errors import ParamcountError, UsageError, closest, did_you_mean, gravest
 from paramcount.grid import Grid, Result, Style
 from paramcount.renderers import renderer
+from paramcount.urls import shown
 
 if TYPE_CHECKING:
     from paramcount.verdicts import Checked
@@ -122,11 +123,11 @@ def _checked(session: Session, file: str, names: Sequence[str], *, locked: bool,
             said = result.error.message
             place = next((at for at in spec.places.values() if said.startswith(f"{at}: ")), spec.location)
             errors.append({**result.to_dict(), "name": spec.name, "location": place.to_dict()})
-            models.append(Checked(spec.name, spec.target, None, locked=total))
+            models.append(Checked(spec.name, shown(spec.target), None, locked=total))
             continue
         baseline = entry.baseline(result) if entry else None
         verdict = judge(result, spec.budget, today=date.today(), baseline=baseline, locked=locked)  # the user's own day
-        models.append(Checked(spec.name, spec.target, result, verdict, total, compare=baselines.exists))
+        models.append(Checked(spec.name, shown(spec.target), result, verdict, total, compare=baselines.exists))
     return Check(tuple(models), tuple(errors))
 
 

@@ -28,6 +28,7 @@ from paramcount.outline import Depth, Options, Sort, comparison, faults, outline
 from paramcount.report import Report
 from paramcount.routing import Routing
 from paramcount.units import exact
+from paramcount.urls import shown, with_part
 
 Format = Literal["table", "tree", "markdown", "csv", "tsv", "json"]
 Value = Literal["total", "trainable", "frozen", "unknown", "bytes", "buffers", "active"]
@@ -262,7 +263,7 @@ def _jobs(words: list[str], keywords: dict[str, Any], commands: Iterable[str]) -
                 _name_commands_too(error, word, commands)
                 raise
 
-        return Job(word, word, counted)
+        return Job(shown(word), shown(word), counted)
 
     return [job(word) for word in words]
 
@@ -280,7 +281,7 @@ def _words(targets: list[str], key: str | None) -> list[str]:
     words = [word.strip() for word in words if word.strip()]
     if not words:
         raise UsageError("no target given", hint="for example: paramcount resnet50")
-    return words if key is None else [f"{word}:{key}" for word in words]
+    return words if key is None else [with_part(word, key) for word in words]
 
 
 def _groupings(words: Iterable[str], breakdown: By | None) -> tuple[By, ...]:

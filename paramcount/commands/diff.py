@@ -15,6 +15,7 @@ from paramcount.commands.specs import job
 from paramcount.errors import EXIT_DIFFERS, UsageError, closest, did_you_mean, gravest
 from paramcount.grid import Grid
 from paramcount.renderers import renderer
+from paramcount.urls import shown
 
 if TYPE_CHECKING:
     from paramcount.config import Config
@@ -93,10 +94,12 @@ def _side(session: Session, word: str, models: Config | None) -> Side | Failure:
     spec = next((model for model in models.models if model.name == word), None) if models else None
     cache = session.cache()
     counting = (
-        job(spec, models, cache) if spec and models else Job(word, word, lambda: paramcount.count(word, cache=cache))
+        job(spec, models, cache)
+        if spec and models
+        else Job(shown(word), shown(word), lambda: paramcount.count(word, cache=cache))
     )
     (result,) = count_all(session, [counting])
-    return result if isinstance(result, Failure) else Side.of(result, word)
+    return result if isinstance(result, Failure) else Side.of(result, shown(word))
 
 
 def _locked(name: str, models: Config) -> Side:

@@ -16,6 +16,7 @@ from paramcount.commands.session import Output, Session, others_print_to_stderr
 from paramcount.errors import EXIT_OK, UsageError, gravest
 from paramcount.report import Report
 from paramcount.units import exact, plural, short, size
+from paramcount.urls import shown, split
 
 _HEAD = """\
 # What each model may cost; paramcount check holds them to it.
@@ -72,14 +73,15 @@ def _found(session: Session) -> list[Report]:
 
 
 def _job(target: str) -> Job[Report]:
-    return Job(target, target, lambda: paramcount.count(target))
+    return Job(shown(target), shown(target), lambda: paramcount.count(target))
 
 
 def _named(reports: list[Report]) -> list[tuple[str, Report]]:
     """Name each model after its class or its target; of two that would have one name, the second gets a number."""
     named: dict[str, Report] = {}
     for report in reports:
-        base = report.target.rpartition(":")[2] if ":" in report.target else Path(report.target).stem
+        path = split(report.target).path
+        base = path.rpartition(":")[2] if ":" in path else Path(path).stem
         name, number = base, 2
         while name in named:
             name, number = f"{base}_{number}", number + 1

@@ -16,6 +16,7 @@ from paramcount.errors import UnknownTarget, UnmatchedPattern, UsageError
 from paramcount.routing import WrongRouting
 from paramcount.shards import Shard
 from paramcount.units import plural
+from paramcount.urls import shown
 
 if TYPE_CHECKING:
     from paramcount.cache import Cache
@@ -93,7 +94,7 @@ def job(spec: ModelSpec, config: Config, cache: Cache | None) -> Job[Report]:
             )
 
     recall = None if cache is None else partial(counted, cache.only_kept())
-    return Job(spec.name, spec.target, partial(counted, cache), recall, isolated=not _is_catalogued(spec.target))
+    return Job(spec.name, shown(spec.target), partial(counted, cache), recall, isolated=not _is_catalogued(spec.target))
 
 
 def _is_catalogued(target: str) -> bool:

@@ -90,8 +90,9 @@ class _Reader:
         self._texts_left = _MOST_TEXTS
 
     def header(self) -> Header:
-        if self._file.size < len(_MAGIC) or self._take(len(_MAGIC)) != _MAGIC:
+        if self._file.upto(0, len(_MAGIC)) != _MAGIC:
             raise _Misfit("it does not begin with GGUF")
+        self._position = len(_MAGIC)
         self._read_version()
         number_of_tensors, number_of_fields = self._number("Q"), self._number("Q")
         self._demand_room(number_of_fields, _SMALLEST_FIELD, "fields")
@@ -105,8 +106,8 @@ class _Reader:
         start = self._position - self._window_start
         if start < 0 or start + length > len(self._window):
             self._demand(length)
-            wanted = min(max(length, _WINDOW), self._file.size - self._position)
-            self._window, self._window_start, start = self._file.read(self._position, wanted), self._position, 0
+            self._window, self._window_start = self._file.upto(self._position, max(length, _WINDOW)), self._position
+            start = 0
         self._position += length
         return self._window[start : start + length]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from paramcount.errors import UnknownTarget, UnreadableFile
-from paramcount.files.ranges import opened
+from paramcount.files.ranges import opened, parent, within
 from paramcount.jsons import MalformedJson, load
+from paramcount.urls import is_url, shown
 
 _LONGEST = 10_000_000  # bytes; thousands of layers, each quantised in its own way, take less than one
 
@@ -20,14 +20,20 @@ def beside(path: str, name: str = "config.json") -> Mapping[str, Any] | None:
         UnreadableFile: it cannot be read, or is no mapping in JSON.
 
     """
-    file = os.path.join(os.path.dirname(path), name)  # noqa: PTH118, PTH120  # a Path would drop the ./ of the user
+    address = within(parent(path), name)
+    file = shown(address)
     try:
-        with opened(file) as config:
-            if config.size > _LONGEST:
-                raise UnreadableFile(f"{file} is no model's configuration: it is {config.size:,} bytes long")
-            data = config.read(0, config.size)
+        with opened(address) as config:
+            size = config.size
+            data = config.read(0, size) if size <= _LONGEST else b""
     except UnknownTarget:
         return None
+    except UnreadableFile:
+        if is_url(address):  # what one address gives access to is often that file alone
+            return None
+        raise
+    if size > _LONGEST:
+        raise UnreadableFile(f"{file} is no model's configuration: it is {size:,} bytes long")
     try:
         found = load(data)
     except MalformedJson as error:

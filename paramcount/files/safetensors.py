@@ -129,24 +129,26 @@ class _Misfit(ValueError):
 
 
 def _header(file: Ranges) -> bytes:
-    if file.size < _LENGTH:
+    start = file.upto(0, _LENGTH)
+    if len(start) < _LENGTH:
         raise UnreadableFile(
-            f"{file.name} is no safetensors file: it is {file.size} bytes long, too short for a header"
+            f"{file.name} is no safetensors file: it is {len(start)} bytes long, too short for a header"
         )
-    length = int.from_bytes(file.read(0, _LENGTH), "little")
+    length = int.from_bytes(start, "little")
     if length > _LONGEST_HEADER:
         raise UnreadableFile(
             f"{file.name} is no safetensors file: its header would take {length:,} bytes,"
             f" and the format allows {_LONGEST_HEADER:,}",
             hint=_hint(file),
         )
-    if _LENGTH + length > file.size:
-        raise UnreadableFile(
-            f"{file.name} is cut short: its header takes {length:,} bytes, and {file.size - _LENGTH:,} are there"
-        )
-    if length == 0 or file.read(_LENGTH, 1) != b"{":
+    if length == 0 or file.upto(_LENGTH, 1) not in {b"{", b""}:
         raise UnreadableFile(f"{file.name} is no safetensors file: its header does not begin with {{")
-    return file.read(_LENGTH, length)
+    header = file.upto(_LENGTH, length)
+    if len(header) < length:
+        raise UnreadableFile(
+            f"{file.name} is cut short: its header takes {length:,} bytes, and {len(header):,} are there"
+        )
+    return header
 
 
 def _demand_number(text: bytes) -> None:
@@ -157,8 +159,11 @@ def _demand_number(text: bytes) -> None:
 
 
 def _hint(file: Ranges) -> str | None:
-    if file.read(0, min(file.size, len(_LFS_POINTER))) == _LFS_POINTER:
+    start = file.upto(0, len(_LFS_POINTER))
+    if start == _LFS_POINTER:
         return "it is a Git LFS pointer to the file: fetch that with git lfs pull"
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page: fetch the file from the address of the file itself"
     return None
 
 

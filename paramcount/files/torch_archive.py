@@ -39,7 +39,7 @@ def read(file: Ranges) -> Archive:
         UnreadableFile: it is none, is damaged, or exceeds what a checkpoint's structure can take.
 
     """
-    start = file.read(0, min(_START, file.size))
+    start = file.upto(0, _START)
     try:
         return _zipped(file) if start.startswith(_ZIP) else Archive(_legacy(file, start))
     except (MalformedPickle, MalformedZip) as error:
@@ -134,7 +134,7 @@ def _legacy(file: Ranges, start: bytes) -> object:
 
 
 def _fetch(file: Ranges) -> Callable[[int, int], bytes]:
-    return lambda start, least: file.read(start, max(0, min(file.size - start, max(least, _CHUNK))))
+    return lambda start, least: file.upto(start, max(least, _CHUNK))
 
 
 def _demand_data(file: Ranges, at: int, keys: object, storages: dict[str, Storage]) -> None:
@@ -143,6 +143,8 @@ def _demand_data(file: Ranges, at: int, keys: object, storages: dict[str, Storag
         raise MalformedPickle("it does not list its storages")
     if len(keys) != len(set(keys)) or set(keys) != storages.keys():
         raise MalformedPickle("it does not list the storages that its tensors are in")
+    if at + sum(8 + (each.start + each.numel) * each.item_size for each in storages.values()) == file.size:
+        return  # what comes to just the file's end need not be looked at one by one, and each from far away
     for key in keys:
         known = storages[key]
         if at + 8 > file.size:

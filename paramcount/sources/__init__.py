@@ -7,23 +7,27 @@ import pkgutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from paramcount.errors import BuildError, MissingLibrary, UnknownTarget, UsageError, closest, did_you_mean
 from paramcount.inputs import Input
 from paramcount.inventory import Inventory
+from paramcount.urls import is_url, shown
 
 if TYPE_CHECKING:
     from paramcount.modules.build import Device
+
+
+_PIPES = ("/dev/", "/proc/")  # /dev/stdin, and what a shell makes of <(command)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """What to count, as the user asked for it."""
 
-    word: str  # "resnet50", "net.py:Net", …
+    word: str  # "resnet50", "net.py:Net", …; for a source, of a URL only what may be shown
     args: Mapping[str, Any] = field(default_factory=dict)  # for the constructor, by keyword
     weights: str | None = None  # published weights whose architecture variant is meant
     device: Device = "auto"
@@ -95,6 +99,8 @@ def resolve(word: str) -> tuple[Source, str]:
     for source in map(_source, _names()):  # one by one: those after it need not be imported
         if source.claims(word):
             return source, word
+    if is_url(word) or word.startswith(_PIPES):
+        raise _nameless(shown(word))
     raise unknown(word, (name for source in sources().values() for name in source.names()))
 
 
@@ -106,7 +112,13 @@ def read(target: Target) -> Inventory:
 
     """
     source, name = resolve(target.word)
-    return source.read(target, name)
+    return source.read(replace(target, word=shown(target.word)), name)
+
+
+def _nameless(word: str) -> UnknownTarget:
+    """Return the error for what may well be a file, and whose name does not say of what kind."""
+    hint = f"say it: safetensors:{word}, torch_file:{word}, gguf:{word} or saved:{word}"
+    return UnknownTarget(f"the name of {word} does not say what kind of file it is", hint=hint)
 
 
 def unknown(word: str, candidates: Iterable[str], *, name: str | None = None) -> UnknownTarget:

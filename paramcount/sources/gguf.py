@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,13 +9,14 @@ from pathlib import Path
 
 from paramcount.errors import MissingLibrary, UnknownTarget, UnreadableFile
 from paramcount.files.gguf import Header, header
-from paramcount.files.ranges import opened
+from paramcount.files.ranges import expanded, last, opened, parent, within
 from paramcount.files.safetensors import quoted
 from paramcount.files.state_dict import Stored, inventory
 from paramcount.inventory import Inventory, Note
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
 from paramcount.units import exact, plural
+from paramcount.urls import shown, split
 
 EXAMPLE = "model.gguf, model-00001-of-00003.gguf"
 LIBRARIES = ("gguf",)
@@ -31,7 +31,8 @@ _NUMBER, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
 
 def claims(word: str) -> bool:
     """Whether the word has the form of such a file."""
-    return word.endswith(_FILE) and word != _FILE
+    path = split(word).path
+    return path.endswith(_FILE) and path != _FILE
 
 
 def names() -> Iterable[str]:
@@ -50,10 +51,8 @@ def read(target: Target, name: str) -> Inventory:
 
     """
     target.demand_bare("a file of weights")
-    if not claims(name):
-        raise UnknownTarget(f"{name!r} is no GGUF file", hint=f"for example: {EXAMPLE}")
     with paused_collector():
-        stored, notes = _read(os.path.expanduser(name))  # noqa: PTH111  # a Path would drop the ./ that the user wrote
+        stored, notes = _read(expanded(name))
         notes = (*notes, *_packed(stored))
         counted = inventory(stored, target=target.word, source="gguf", notes=notes)
         return replace(counted, form="other")  # its names are llama.cpp's
@@ -72,7 +71,7 @@ _Read = tuple[tuple[Stored, ...], tuple[Note, ...]]
 
 def _read(path: str) -> _Read:
     named = _header(path)
-    part = _PART.fullmatch(path)
+    part = _PART.fullmatch(last(path))
     number, of = (int(part["number"]), int(part["of"])) if part else (1, 1)
     _demand_part(named, path, number, of)
     if part is None or of <= 1:
@@ -80,7 +79,7 @@ def _read(path: str) -> _Read:
     if number > 1:
         message = f"this is part {number} of {of}: name the first to count them all"
         return named.tensors, (Note("left-out", "", message),)
-    others = [f"{part['stem']}-{other:05}-of-{of:05}{_FILE}" for other in range(2, of + 1)]
+    others = [within(parent(path), f"{part['stem']}-{other:05}-of-{of:05}{_FILE}") for other in range(2, of + 1)]
     return _whole(path, named, others)
 
 
@@ -89,7 +88,14 @@ def _header(path: str) -> Header:
         try:
             return header(file)
         except ImportError as error:
-            raise MissingLibrary.of(path, "gguf") from error
+            raise MissingLibrary.of(shown(path), "gguf") from error
+
+
+def _header_or_none(path: str) -> Header | None:
+    try:
+        return _header(path)
+    except UnknownTarget:
+        return None
 
 
 def _demand_part(found: Header, path: str, number: int, of: int) -> None:
@@ -97,26 +103,27 @@ def _demand_part(found: Header, path: str, number: int, of: int) -> None:
     said = found.values.get(_NUMBER, 0) + 1, max(found.values.get(_COUNT, 1), 1)
     if said != (number, of):
         raise UnreadableFile(
-            f"{path} is part {number} of {of} by its name, and {said[0]} of {said[1]} by its header",
+            f"{shown(path)} is part {number} of {of} by its name, and {said[0]} of {said[1]} by its header",
             hint="give the parts their names back: NAME-00001-of-00003.gguf",
         )
 
 
 def _whole(first: str, named: Header, others: list[str]) -> _Read:
     """Return what all parts hold."""
-    missing = [path for path in others if not os.path.exists(path)]  # noqa: PTH110  # paths stay as the user wrote them
+    parts = {path: _header_or_none(path) for path in others}
+    missing = [shown(path) for path, part in parts.items() if part is None]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UnreadableFile(f"{first}: the part {missing[0]} is missing{more}", hint="fetch the missing part")
+        raise UnreadableFile(f"{shown(first)}: the part {missing[0]} is missing{more}", hint="fetch the missing part")
     holders = {tensor.name: first for tensor in named.tensors}
     stored = list(named.tensors)
-    for number, path in enumerate(others, 2):
-        part = _header(path)
+    for number, (path, part) in enumerate(parts.items(), 2):
+        assert part is not None  # noqa: S101  # or it would be missing
         _demand_part(part, path, number, len(others) + 1)
         for tensor in part.tensors:
             holder = holders.setdefault(tensor.name, path)
             if holder != path:
-                raise UnreadableFile(f"{quoted(tensor.name)} is in {holder} and in {path}")
+                raise UnreadableFile(f"{quoted(tensor.name)} is in {shown(holder)} and in {shown(path)}")
         stored.extend(part.tensors)
     said = named.values.get(_TENSORS, len(stored))
     if said == len(stored):

@@ -25,7 +25,8 @@ IS_CATALOGUE = False
 MEANING = "a class, factory or instance of your own; -a key=value gives arguments"
 
 # What would be a module called json or ckpt, as in report.json:Net, is a part of a file.
-_NO_PART = r"(?!.*\.(?:json|pt|pt2|pth|bin|ckpt):)"
+# Nor is code run that is anywhere else than here.
+_NO_PART = r"(?!.*\.(?:json|pt|pt2|pth|bin|ckpt):)(?!.*://)"
 _FILE = re.compile(_NO_PART + r"(?P<place>.+\.py)(?::(?P<attr>[\w.]+))?", re.DOTALL)
 _MODULE = re.compile(_NO_PART + r"(?P<place>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<attr>[\w.]+)")
 

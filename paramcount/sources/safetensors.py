@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from paramcount.errors import UnknownTarget, UnreadableFile
 from paramcount.files.model_config import beside
-from paramcount.files.ranges import opened
+from paramcount.files.ranges import expanded, last, listed, opened, parent, within
 from paramcount.files.safetensors import in_order, quoted, tensors
 from paramcount.files.state_dict import Stored, inventory
 from paramcount.inventory import Inventory, Note
@@ -20,6 +19,7 @@ from paramcount.jsons import MalformedJson, load
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
 from paramcount.units import plural
+from paramcount.urls import is_url, is_web, shown, split
 
 EXAMPLE = "model.safetensors, model.safetensors.index.json"
 LIBRARIES = ()
@@ -29,18 +29,24 @@ MEANING = "weights in safetensors, or the folder that they are in"
 _FILE = ".safetensors"
 _INDEX = ".safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<of>[0-9]{5})\.safetensors", re.DOTALL)
+_OF_ANOTHER_KIND = re.compile(r".*\.(?:gguf|json|pt2?|pth|bin|ckpt|py)(?::.*)?", re.DOTALL)
 _LONGEST_INDEX = 30_000_000  # bytes; one of 200,000 tensors takes 22,000,000
 _NAMES_LISTED = 3
 
 
 def claims(word: str) -> bool:
     """Whether the word has the form of such a file, or is a folder that holds one."""
-    return (word.endswith((_FILE, _INDEX)) and word not in {_FILE, _INDEX}) or bool(_inside(word))
+    path = split(word).path
+    if path.endswith((_FILE, _INDEX)):
+        return path not in {_FILE, _INDEX}
+    if is_url(word):  # a folder, if anything: who has read no content can only tell by the name
+        return not is_web(word) and _OF_ANOTHER_KIND.fullmatch(path) is None
+    return bool(_of_this_kind(listed(word) or []))
 
 
 def names() -> Iterable[str]:
     """Return the files in the current folder."""
-    return _inside(".")
+    return _of_this_kind(listed(".") or [])
 
 
 def read(target: Target, name: str) -> Inventory:
@@ -69,19 +75,23 @@ _Read = tuple[list[Stored], tuple[Note, ...]]
 
 def _inner(name: str) -> str:
     """Return the path of a file beside which the model's config is."""
-    path = os.path.expanduser(name)  # noqa: PTH111  # a Path would drop the ./ that the user wrote
-    return os.path.join(path, "") if os.path.isdir(path) else path  # noqa: PTH112, PTH118  # the same
+    path = expanded(name)
+    is_folder = not _is_named_file(path) if is_url(path) else listed(path) is not None
+    return within(path, "") if is_folder else path
+
+
+def _is_named_file(path: str) -> bool:
+    return split(path).path.endswith((_FILE, _INDEX))
 
 
 def _read(name: str) -> _Read:
-    path = os.path.expanduser(name)  # noqa: PTH111  # a Path would drop the ./ that the user wrote
-    if os.path.isdir(path):  # noqa: PTH112  # the same
-        return _folder(path)
-    if name.endswith(_INDEX):
+    path = expanded(name)
+    inside = None if is_url(path) and _is_named_file(path) else listed(path)  # which spares a store the question
+    if inside is not None:
+        return _folder(path, inside)
+    if split(path).path.endswith(_INDEX):
         return _indexed(path)
-    if name.endswith(_FILE):
-        return _held(path), _one_of_several(path)
-    raise UnknownTarget(f"{name!r} is no safetensors file and no folder", hint=f"for example: {EXAMPLE}")
+    return _held(path), _one_of_several(path)
 
 
 def _held(path: str) -> list[Stored]:
@@ -90,7 +100,7 @@ def _held(path: str) -> list[Stored]:
 
 
 def _one_of_several(path: str) -> tuple[Note, ...]:
-    shard = _SHARD.fullmatch(Path(path).name)
+    shard = _SHARD.fullmatch(last(path))
     if shard is None or int(shard["of"]) <= 1:
         return ()
     message = f"this is shard {int(shard['number'])} of {int(shard['of'])}: name the folder to count them all"
@@ -100,28 +110,26 @@ def _one_of_several(path: str) -> tuple[Note, ...]:
 # A folder -------------------------------------------------------------------------------------------------------------
 
 
-def _inside(folder: str) -> list[str]:
-    """Return the names of the files of this kind that a folder holds; none where it is no folder."""
-    try:
-        # A hidden one is another program's: macOS leaves ._model.safetensors beside model.safetensors.
-        found = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208  # the same
-    except (OSError, ValueError):  # ValueError: a NUL in the name
-        return []
-    return sorted(name for name in found if name.endswith((_FILE, _INDEX)))
+def _of_this_kind(inside: Iterable[str]) -> list[str]:
+    """Return the names of the files of this kind among those in a folder."""
+    # A hidden one is another program's: macOS leaves ._model.safetensors beside model.safetensors.
+    return sorted(name for name in inside if name.endswith((_FILE, _INDEX)) and not name.startswith("."))
 
 
-def _folder(folder: str) -> _Read:
-    found = _inside(folder)
+def _folder(folder: str, inside: Iterable[str]) -> _Read:
+    found = _of_this_kind(inside)
     indexes = [name for name in found if name.endswith(_INDEX)]
     files = [name for name in found if name.endswith(_FILE)]
     if len(indexes) > 1:
-        raise UnreadableFile(f"{folder} holds {_listed(indexes)}: which is meant?", hint="name one of them")
+        raise UnreadableFile(f"{shown(folder)} holds {_listed(indexes)}: which is meant?", hint="name one of them")
     if indexes:
-        return _indexed(os.path.join(folder, indexes[0]))  # noqa: PTH118  # a Path would drop the ./ of the user
+        return _indexed(within(folder, indexes[0]))
     if not files:
-        raise UnreadableFile(f"{folder} is a folder, and holds no safetensors file")
-    _demand_complete(folder, files)
-    return _merged({name: _held(os.path.join(folder, name)) for name in files}, folder), ()  # noqa: PTH118  # the same
+        others = [name for name in sorted(inside) if _OF_ANOTHER_KIND.fullmatch(name)]
+        hint = f"it holds {_listed(others)}: name one of them" if others else None
+        raise UnreadableFile(f"{shown(folder)} is a folder, and holds no safetensors file", hint=hint)
+    _demand_complete(shown(folder), files)
+    return _merged({name: _held(within(folder, name)) for name in files}, shown(folder)), ()
 
 
 def _demand_complete(folder: str, files: Iterable[str]) -> None:
@@ -152,36 +160,37 @@ def _merged(shards: Mapping[str, Iterable[Stored]], place: str) -> list[Stored]:
 
 def _indexed(path: str) -> _Read:
     """Return what the shards of an index hold; what it says itself is held against that."""
-    document = _document(path)
-    shard_of = _weight_map(document, path)
-    folder = os.path.dirname(path)  # noqa: PTH120  # a Path would drop the ./ that the user wrote
+    place = shown(path)
+    document = _document(path, place)
+    shard_of = _weight_map(document, place)
+    folder = parent(path)
     shards: dict[str, list[Stored]] = {}
     for name, shard in shard_of.items():
         if shard not in shards:
-            _demand_inside(shard, name, path)
-            file = os.path.join(folder, shard)  # noqa: PTH118  # the same
-            if not os.path.exists(file):  # noqa: PTH110  # the same
+            _demand_inside(shard, name, place)
+            try:
+                shards[shard] = _held(within(folder, shard))
+            except UnknownTarget as error:
                 problem = f"the shard {quoted(shard)} is missing, which should hold {quoted(name)}"
-                raise UnreadableFile(f"{path}: {problem}", hint="fetch the missing shard")
-            shards[shard] = _held(file)
-    _demand_held(shard_of, shards, path)
-    stored = _merged(shards, path)
+                raise UnreadableFile(f"{place}: {problem}", hint="fetch the missing shard") from error
+    _demand_held(shard_of, shards, place)
+    stored = _merged(shards, place)
     notes = _total_note(document, stored), _unlisted_note(shard_of, stored), _beside_note(folder, shards)
     return stored, tuple(note for note in notes if note is not None)
 
 
-def _document(path: str) -> Mapping[str, Any]:
+def _document(path: str, place: str) -> Mapping[str, Any]:
     with opened(path) as file:
         if file.size > _LONGEST_INDEX:
-            raise UnreadableFile(f"{path} is no index of shards: it is {file.size:,} bytes long")
+            raise UnreadableFile(f"{place} is no index of shards: it is {file.size:,} bytes long")
         data = file.read(0, file.size)
     try:
         document = load(data)
     except MalformedJson as error:
-        place = path if error.line is None else f"{path}:{error.line}"
-        raise UnreadableFile(f"{place}: {error.problem}") from error
+        line = place if error.line is None else f"{place}:{error.line}"
+        raise UnreadableFile(f"{line}: {error.problem}") from error
     if not isinstance(document, dict):
-        raise UnreadableFile(f"{path} is no index of shards: it is no mapping")
+        raise UnreadableFile(f"{place} is no index of shards: it is no mapping")
     return document
 
 
@@ -232,7 +241,8 @@ def _unlisted_note(shard_of: Mapping[str, str], stored: Iterable[Stored]) -> Not
 
 
 def _beside_note(folder: str, shards: Iterable[str]) -> Note | None:
-    beside = sorted(name for name in set(_inside(folder or ".")) - set(shards) if name.endswith(_FILE))
+    inside = _of_this_kind(listed(folder or ".") or [])
+    beside = [name for name in inside if name not in set(shards) and name.endswith(_FILE)]
     if not beside:
         return None
     verb = "is" if len(beside) == 1 else "are"

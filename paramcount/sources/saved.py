@@ -10,18 +10,21 @@ from types import NoneType
 from typing import Any
 
 from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest, did_you_mean
+from paramcount.files.ranges import opened
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.jsons import MalformedJson, load
 from paramcount.report import Report
 from paramcount.sources import Target
 from paramcount.units import as_written, plural
+from paramcount.urls import parted, shown, split
 
 EXAMPLE = "report.json, report.json:Net"
 LIBRARIES = ()
 IS_CATALOGUE = False
 MEANING = "a report saved by -f json; a name picks one of several"
 
-_FORM = re.compile(r"(?P<file>.+?\.json)(?::(?P<name>.+))?", re.DOTALL)
+_FORM = re.compile(r"(?P<file>.+?\.json)(?::(?P<part>.+))?", re.DOTALL)
+_ANY = re.compile(r"(?P<file>[^:]+)(?::(?P<part>.+))?", re.DOTALL)  # which only a prefix makes such a file
 _OF_ANOTHER_KIND = ".safetensors.index.json"
 _MAJOR = "1"  # of the format
 _LARGEST = 100_000_000  # bytes
@@ -30,8 +33,8 @@ _NAMES_LISTED = 5
 
 def claims(word: str) -> bool:
     """Whether the word has the form of a JSON file, with or without the name of a report in it."""
-    match = _FORM.fullmatch(word)
-    return match is not None and not match["file"].endswith(_OF_ANOTHER_KIND)
+    named = parted(word, _FORM)
+    return named is not None and not split(named[0]).path.endswith(_OF_ANOTHER_KIND)
 
 
 def names() -> Iterable[str]:
@@ -50,12 +53,12 @@ def read(target: Target, name: str) -> Inventory:
         UnreadableFile: the file cannot be read, is none that paramcount saved, or contradicts itself.
 
     """
-    match = _FORM.fullmatch(name)
-    if match is None:
+    named = parted(name, _FORM) or parted(name, _ANY)
+    if named is None:
         raise UnknownTarget(f"{name!r} names no JSON file", hint=f"for example: {EXAMPLE}")
     target.demand_bare("a saved report")
-    file = match["file"]
-    where, saved = _picked(_reports(file), match["name"], file)
+    file = shown(named[0])
+    where, saved = _picked(_reports(named[0], file), named[1], file)
     try:
         inventory = _inventory(saved, target.word)
         _demand_equal(_said(Report.of(inventory)), saved)
@@ -67,10 +70,14 @@ def read(target: Target, name: str) -> Inventory:
 # The file -------------------------------------------------------------------------------------------------------------
 
 
-def _reports(file: str) -> list[Any]:
-    """Return the reports of a document."""
+def _reports(path: str, file: str) -> list[Any]:
+    """Return the reports of a document; ``file`` is its path as it may be shown."""
+    with opened(path) as stream:
+        if stream.size > _LARGEST:
+            raise _unreadable(file, f"it is {stream.size:,} bytes long, which no report is")
+        data = stream.read(0, stream.size)
     try:
-        document = load(_bytes(file))
+        document = load(data)
     except MalformedJson as error:
         raise _unreadable(file if error.line is None else f"{file}:{error.line}", error.problem) from error
     reports = document.get("reports") if isinstance(document, dict) else None
@@ -84,20 +91,6 @@ def _reports(file: str) -> list[Any]:
         problem = f"format_version {as_written(version)} is unknown: this paramcount reads {_MAJOR}.x"
         raise _unreadable(file, problem)
     return reports
-
-
-def _bytes(file: str) -> bytes:
-    path = Path(file)
-    try:
-        size = path.stat().st_size
-        if size > _LARGEST:
-            raise _unreadable(file, f"it is {size:,} bytes long, which no report is")
-        return path.read_bytes()
-    except FileNotFoundError:
-        hint = did_you_mean(closest(file, map(str, path.parent.glob("*.json"))))
-        raise UnknownTarget(f"there is no file {file}", hint=hint) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise _unreadable(file, getattr(error, "strerror", None) or str(error)) from error
 
 
 def _unreadable(place: str, problem: str) -> UnreadableFile:

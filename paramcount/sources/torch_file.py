@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,8 +11,9 @@ from pathlib import Path
 from paramcount.errors import UnknownTarget, UnreadableFile, closest, did_you_mean
 from paramcount.files import state_dict, torch_archive, torch_modules
 from paramcount.files.model_config import beside
+from paramcount.files.packed import Config
 from paramcount.files.pickles import MalformedPickle, Record
-from paramcount.files.ranges import opened
+from paramcount.files.ranges import expanded, opened
 from paramcount.files.torch_archive import Archive
 from paramcount.files.torch_modules import Modules
 from paramcount.files.torch_parts import Named, Part, Parts, memory, stored
@@ -22,6 +22,7 @@ from paramcount.inventory import Inventory, Note
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
 from paramcount.units import exact, plural, size
+from paramcount.urls import parted, shown
 
 EXAMPLE = "model.pt, checkpoint.ckpt:state_dict"
 LIBRARIES = ()
@@ -30,12 +31,13 @@ MEANING = "a file of torch.save, never run; a dotted path picks a part of it"
 
 _NAME = "torch_file"
 _FORM = re.compile(r"(?P<file>.+?\.(?:pt|pth|bin|ckpt|pt2))(?::(?P<part>.+))?", re.DOTALL)
+_ANY = re.compile(r"(?P<file>[^:]+)(?::(?P<part>.+))?", re.DOTALL)  # which only a prefix makes such a file
 _PARTS_LISTED = 8
 
 
 def claims(word: str) -> bool:
     """Whether the word ends as torch.save's files do, with or without the path of a part."""
-    return _FORM.fullmatch(word) is not None
+    return parted(word, _FORM) is not None
 
 
 def names() -> Iterable[str]:
@@ -52,20 +54,21 @@ def read(target: Target, name: str) -> Inventory:
         UnreadableFile: it is not what torch.save writes, or holds no weights.
 
     """
-    match = _FORM.fullmatch(name)
-    if match is None:
+    named = parted(name, _FORM) or parted(name, _ANY)
+    if named is None:
         raise UnknownTarget(f"{name!r} names no file of torch.save", hint=f"for example: {EXAMPLE}")
     target.demand_bare("a file")
-    with opened(match["file"]) as file:
+    place, part = shown(named[0]), named[1]
+    with opened(named[0]) as file:
         archive = torch_archive.read(file)
     try:
         with paused_collector():
-            return _inventory(archive, match["file"], match["part"], target.word)
+            return _inventory(archive, place, part, target.word, partial(beside, expanded(named[0])))
     except MalformedPickle as error:
-        raise UnreadableFile(f"{match['file']}: {error}", hint=torch_archive.HINT) from error
+        raise UnreadableFile(f"{place}: {error}", hint=torch_archive.HINT) from error
 
 
-def _inventory(archive: Archive, file: str, path: str | None, word: str) -> Inventory:
+def _inventory(archive: Archive, file: str, path: str | None, word: str, config: Config) -> Inventory:
     parts = Parts(archive.root, Modules(Tensors(), archive.code))
     part = parts.weights() if path is None else parts.at(path)
     if part is None:
@@ -82,7 +85,7 @@ def _inventory(archive: Archive, file: str, path: str | None, word: str) -> Inve
         source=_NAME,
         buffers=_buffers(tensors),
         notes=(*notes, *_views(tensors)),
-        config=partial(beside, os.path.expanduser(file)),  # noqa: PTH111  # a Path would drop the ./ of the user
+        config=config,
     )
     if any(param.packed for param in inventory.params):
         inventory = replace(inventory, form="other")

@@ -249,7 +249,9 @@ def test_what_is_no_document_of_paramcount_is_an_error(save: Save, content: byte
 def test_a_folder_is_no_report(tmp_path: Path) -> None:
     folder = tmp_path / "saved.json"
     folder.mkdir()
-    assert error(folder) == ": Is a directory"
+    with pytest.raises(UnreadableFile) as caught:
+        loaded(folder)
+    assert caught.value.message == f"cannot read {folder}: Is a directory"
 
 
 def damaged(saved: dict[str, Any], place: str, value: Any) -> dict[str, Any]:

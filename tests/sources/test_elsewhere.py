@@ -1,0 +1,311 @@
+"""Files on the web, in stores and in pipes count as the same files here, by their headers alone; no secret is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+import gguf
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import paramcount
+from paramcount.commands.counting import document
+from paramcount.errors import UnknownTarget, UnreadableFile
+from paramcount.files.blocks import BLOCK
+from paramcount.report import Report
+from paramcount.sources import resolve, sources
+from tests.conftest import Run
+from tests.server import Visit, serving, with_ranges, without_ranges
+
+# 4,194,304 + 2,048 + 20,480 + 10 parameters, 17 MB.
+MODEL = nn.Sequential(nn.Linear(2048, 2048), nn.Linear(2048, 10))
+TOTAL = sum(param.numel() for param in MODEL.parameters())
+NAMES = {
+    "model.safetensors": "safetensors",
+    "model.pt": "torch_file",
+    "legacy.pth": "torch_file",
+    "model.gguf": "gguf",
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The model in all formats, by the paths that they are served at."""
+    folder = tmp_path_factory.mktemp("files")
+    state = MODEL.state_dict()
+    safetensors.torch.save_file(state, folder / "model.safetensors")
+    torch.save(state, folder / "model.pt")
+    torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 3, "ema": {"w": torch.zeros(7)}, "model": state}, folder / "training.ckpt")
+    _write_gguf(folder / "model.gguf", state)
+    first, second = dict(list(state.items())[:2]), dict(list(state.items())[2:])
+    (folder / "sharded").mkdir()
+    safetensors.torch.save_file(first, folder / "sharded/model-00001-of-00002.safetensors")
+    safetensors.torch.save_file(second, folder / "sharded/model-00002-of-00002.safetensors")
+    shards = dict.fromkeys(first, "model-00001-of-00002.safetensors") | dict.fromkeys(
+        second, "model-00002-of-00002.safetensors"
+    )
+    index = {"metadata": {"total_size": 4 * TOTAL}, "weight_map": shards}
+    (folder / "sharded/model.safetensors.index.json").write_text(json.dumps(index))
+    _write_gguf(folder / "sharded/big-00001-of-00002.gguf", first, part=(0, len(state)))
+    _write_gguf(folder / "sharded/big-00002-of-00002.gguf", second, part=(1, len(state)))
+    report = paramcount.count(str(folder / "model.pt"))
+    (folder / "report.json").write_text(json.dumps(document([report.to_dict()], [])))
+    return {f"/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _write_gguf(path: Path, state: dict[str, torch.Tensor], part: tuple[int, int] | None = None) -> None:
+    writer = gguf.GGUFWriter(path, "test")
+    if part is not None:
+        writer.add_uint16("split.no", part[0])
+        writer.add_uint16("split.count", 2)
+        writer.add_int32("split.tensors.count", part[1])
+    for name, tensor in state.items():
+        writer.add_tensor(name, tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@contextmanager
+def stored(files: dict[str, bytes]) -> Iterator[str]:
+    system = fsspec.filesystem("memory")
+    for path, content in files.items():
+        system.pipe_file(f"/store{path}", content)
+    try:
+        yield "memory://store"
+    finally:
+        system.rm("/store", recursive=True)
+
+
+def of(files: dict[str, bytes], name: str, folder: Path) -> Report:
+    """Return the report of the file where it is here."""
+    (folder / name).write_bytes(files[f"/{name}"])
+    return paramcount.count(str(folder / name))
+
+
+def counts(report: Report) -> dict[str, object]:
+    return {key: value for key, value in report.to_dict().items() if key != "target"}
+
+
+# The same as here -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*NAMES, "report.json"])
+def test_a_file_on_the_web_counts_by_its_header(name: str, files: dict[str, bytes], tmp_path: Path) -> None:
+    with serving(files) as server:
+        report = paramcount.count(server.url(f"/{name}"))
+        assert report.total == TOTAL
+        assert counts(report) == counts(of(files, name, tmp_path))
+        assert server.sent <= 3 * BLOCK
+        assert len(server.asked) <= 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_server_without_ranges_serves_headers_too(name: str, files: dict[str, bytes]) -> None:
+    with serving(files, without_ranges) as server:
+        assert paramcount.count(server.url(f"/{name}")).total == TOTAL
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("name", [*NAMES, "report.json"])
+def test_a_file_in_a_store_counts(name: str, files: dict[str, bytes], tmp_path: Path) -> None:
+    with stored(files) as store:
+        assert counts(paramcount.count(f"{store}/{name}")) == counts(of(files, name, tmp_path))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_in_a_pipe_counts(name: str, files: dict[str, bytes], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(files[f"/{name}"]))
+    writer.start()
+    report = paramcount.count(f"{NAMES[name]}:{pipe}")
+    writer.join()
+    assert counts(report) == counts(of(files, name, tmp_path))
+
+
+def test_a_part_of_a_file_in_a_pipe_counts(files: dict[str, bytes], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(files["/training.ckpt"]))
+    writer.start()
+    assert paramcount.count(f"torch_file:{pipe}:ema").total == 7
+    writer.join()
+
+
+def test_a_cut_pipe_is_cut_short(files: dict[str, bytes], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(files["/model.safetensors"][:-1]))
+    writer.start()
+    with pytest.raises(UnreadableFile, match="it is cut short"):
+        paramcount.count(f"safetensors:{pipe}")
+    writer.join()
+
+
+def test_a_part_of_a_file_on_the_web_counts(files: dict[str, bytes], run: Run) -> None:
+    with serving(files) as server:
+        url = server.url("/training.ckpt")
+        assert paramcount.count(f"{url}?download=true").total == TOTAL
+        assert paramcount.count(f"{url}:ema").total == 7
+        assert paramcount.count(f"{url}:ema?download=true").total == 7
+        assert run(f"{url}?download=true", "--key", "ema", "--value", "total").out == "7\n"
+
+
+# Several files --------------------------------------------------------------------------------------------------------
+
+
+def test_the_shards_of_an_index_on_the_web_count(files: dict[str, bytes]) -> None:
+    with serving(files) as server:
+        report = paramcount.count(server.url("/sharded/model.safetensors.index.json?token=hush"))
+        assert (report.total, [note.code for note in report.notes]) == (TOTAL, ["buffers-by-name"])
+        assert len(server.asked) == 3
+        assert all(path.endswith("?token=hush") for path, _ in server.asked)
+
+
+def test_a_missing_shard_on_the_web_is_named(files: dict[str, bytes]) -> None:
+    lacking = {path: content for path, content in files.items() if not path.endswith("00002-of-00002.safetensors")}
+    with serving(lacking) as server:
+        url = server.url("/sharded/model.safetensors.index.json")
+        with pytest.raises(UnreadableFile) as caught:
+            paramcount.count(f"{url}?token=hush")
+    shard = "'model-00002-of-00002.safetensors'"
+    assert caught.value.message == f"{url}: the shard {shard} is missing, which should hold '1.weight'"
+
+
+def test_the_parts_of_a_split_file_on_the_web_count(files: dict[str, bytes]) -> None:
+    with serving(files) as server:
+        report = paramcount.count(server.url("/sharded/big-00001-of-00002.gguf?token=hush"))
+        assert (report.total, [note.code for note in report.notes]) == (TOTAL, ["buffers-by-name"])
+        assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/model.safetensors.index.json"])
+def test_a_folder_in_a_store_counts_by_its_index(ending: str, files: dict[str, bytes]) -> None:
+    with stored(files) as store:
+        assert paramcount.count(f"{store}/sharded{ending}").total == TOTAL
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_folder_in_a_store_counts_without_an_index(ending: str, files: dict[str, bytes]) -> None:
+    with stored({path: content for path, content in files.items() if not path.endswith("index.json")}) as store:
+        assert paramcount.count(f"{store}/sharded{ending}").total == TOTAL
+
+
+def test_a_folder_without_such_files_says_what_there_is(files: dict[str, bytes]) -> None:
+    with stored({"/model.pt": files["/model.pt"]}) as store, pytest.raises(UnreadableFile) as caught:
+        paramcount.count(store)
+    assert caught.value.message == "memory://store is a folder, and holds no safetensors file"
+    assert caught.value.hint == "it holds 'model.pt': name one of them"
+
+
+def test_a_folder_that_is_not_there_is_unknown() -> None:
+    with pytest.raises(UnknownTarget, match="there is no file memory://nothing/here"):
+        paramcount.count("memory://nothing/here")
+
+
+# Who claims what ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "source"),
+    [
+        ("https://h.pt:80/model.safetensors?download=true", "safetensors"),
+        ("https://h/model.safetensors.index.json?x=y.pt", "safetensors"),
+        ("https://h/x.ckpt:state_dict", "torch_file"),
+        ("https://h/x.ckpt:state_dict?t=1", "torch_file"),
+        ("http://user:pass@h:80/a/x.bin?t=1#x", "torch_file"),
+        ("s3://bucket/x.gguf", "gguf"),
+        ("hf://org/repo/report.json:Net", "saved"),
+        ("hf://org/repo", "safetensors"),
+        ("hf://org/model-1.5", "safetensors"),
+        ("s3://bucket", "safetensors"),
+        ("s3://bucket/folder/", "safetensors"),
+        ("foo://bar", "safetensors"),
+    ],
+)
+def test_a_url_is_claimed_by_the_ending_of_its_path(word: str, source: str) -> None:
+    assert resolve(word) == (sources()[source], word)
+
+
+@pytest.mark.parametrize(
+    "word", ["https://h/model", "https://user:hush@h/net.py:Net?t=hush", "/dev/stdin", "/dev/fd/63"]
+)
+def test_what_does_not_say_its_kind_is_asked_for_it(word: str) -> None:
+    with pytest.raises(UnknownTarget) as caught:
+        resolve(word)
+    shown = word.replace("user:hush@", "").replace("?t=hush", "")
+    assert caught.value.message == f"the name of {shown} does not say what kind of file it is"
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith(f"say it: safetensors:{shown}, ")
+
+
+# Secrets --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*NAMES, "training.ckpt", "report.json", "missing.pt", "broken.safetensors"])
+@pytest.mark.parametrize("prefix", [False, True])
+def test_nothing_printed_tells_a_secret(
+    name: str, prefix: bool, files: dict[str, bytes], run: Run, tmp_path: Path
+) -> None:
+    with serving({**files, "/broken.safetensors": b"\x80" * 100}) as server:
+        url = server.url(f"/{name}", "user:hush@") + "?X-Amz-Signature=hush&token=hush"
+        kind = next(kind for kind, source in sources().items() if source.claims(url))
+        word = f"{kind}:{url}" if prefix else url
+        models = tmp_path / "models.yaml"
+        models.write_text(f"version: 1\nmodels:\n  m:\n    target: {json.dumps(word)}\n    budget: {{total: 1}}\n")
+        runs = [
+            run("-v", "count", word, "-f", "json"),
+            run("-v", "count", word, "--params"),
+            run("-v", "diff", word, word),
+            run("-v", "check", "-c", models),
+            run("-v", "check", "-c", models, "-f", "json"),
+            run("-v", "count", word, "--key", "no.such.part"),
+        ]
+        for done in runs:
+            assert "hush" not in done.out + done.err
+        said = runs[0].json
+        shown = word.replace("user:hush@", "").partition("?")[0]
+        assert [each["target"] for each in said["reports"] + said["errors"]] == [shown]
+        codes = {"missing.pt": 2, "broken.safetensors": 3}
+        assert (runs[0].code, runs[3].code) == (codes.get(name, 0), codes.get(name, 1))
+
+
+def test_one_target_that_cannot_be_read_stops_no_other(files: dict[str, bytes], run: Run) -> None:
+    with serving(files, lambda visit: visit.head(503) if "broken" in visit.path else with_ranges(visit)) as server:
+        done = run(server.url("/broken.pt"), server.url("/model.pt"), "--value", "total")
+    assert (done.code, done.out) == (3, f"\n{TOTAL}\n")
+    assert "broken.pt: cannot read http://" in done.err
+    assert "its server answers 503 Service Unavailable\n  try again later\n" in done.err
+
+
+@pytest.mark.parametrize("seconds", ["x", "0", "-1", "nan", "inf", "1e9"])
+def test_a_timeout_that_is_no_number_of_seconds_is_an_error(
+    seconds: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARAMCOUNT_TIMEOUT", seconds)
+    done = run("model.pt")
+    assert done.code == 2
+    assert done.err.startswith(f"error: PARAMCOUNT_TIMEOUT='{seconds}' is no number of seconds\n")
+
+
+def _silent(visit: Visit) -> None:
+    visit.server.leaving.wait(60)
+
+
+def test_the_timeout_is_the_users(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARAMCOUNT_TIMEOUT", "0.2")
+    with serving(manner=_silent) as server:
+        done = run(server.url("/model.pt"))
+    assert done.code == 3
+    assert "no answer came in 0.2 seconds\n  PARAMCOUNT_TIMEOUT=0.4 waits longer\n" in done.err
