@@ -99,15 +99,15 @@ class _Found:
 
 def _local(name: str) -> _Found | None:
     """Return the configuration that a path means; None where it is no path, but may be the id of a model."""
-    path = Path(name).expanduser() if name else Path("?")
     try:
+        path = Path(name).expanduser() if name else Path("?")
         if path.is_dir():
             if (path / _CONFIG).is_file():
                 return _Found(path / _CONFIG, str(path))
             raise UnknownTarget(f"{name} is a folder without a {_CONFIG}", hint=did_you_mean(_near(name)))
         if path.is_file():
             return _Found(path, str(path.parent if path.name == _CONFIG else path))
-    except (OSError, ValueError) as error:  # a name that is too long, a NUL in it
+    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, a NUL in it, no such user
         raise UnknownTarget(f"{as_written(name)} is no path: {error}") from error
     if _ID.fullmatch(name) and not name.endswith(".json"):
         return None
@@ -155,12 +155,12 @@ def _config(found: _Found, said: Mapping[str, Any], target: Target) -> Any:
     import transformers
 
     kind = said.get("model_type")
-    if "AutoConfig" in (said.get("auto_map") or {}) and target.trust_remote_code:
+    if "AutoConfig" in _own_code(said.get("auto_map")) and target.trust_remote_code:
         pass  # whatever the type is, there is code for it
     elif not isinstance(kind, str):
         raise BadConfiguration(f"{found.file}: it has no model_type", hint=_other_kind(found, said))
     elif kind not in transformers.CONFIG_MAPPING:
-        if said.get("auto_map"):
+        if _own_code(said.get("auto_map")):
             raise _distrusted(found, f"its model_type {as_written(kind)}")
         near = [as_written(each) for each in closest(kind, transformers.CONFIG_MAPPING.keys())]
         raise BadConfiguration(
@@ -183,6 +183,8 @@ def _other_kind(found: _Found, said: Mapping[str, Any]) -> str:
     """Return what to do with a file that says nothing to transformers."""
     if "architecture" in said:
         return f"if timm wrote it: timm:local-dir:{found.file.parent}"
+    if "_class_name" in said:
+        return f"if diffusers wrote it: diffusers:{found.file.parent}"
     return 'every configuration of transformers has one, such as "model_type": "bert"'
 
 
@@ -240,9 +242,9 @@ def _constructor(config: Any, found: _Found, target: Target) -> Callable[[], nn.
     import transformers
 
     named = _architecture(config, found)
-    remote: Mapping[str, str] = getattr(config, "auto_map", None) or {}
+    own = _own_code(getattr(config, "auto_map", None))
     # An automatic class finds the code of a model's own, if that is among what the configuration comes with.
-    automatic = "AutoModel" if named is None else next((key for key in remote if remote[key].endswith(f".{named}")), "")
+    automatic = "AutoModel" if named is None else next((key for key in own if own[key].endswith(f".{named}")), "")
     if named is None or (automatic and target.trust_remote_code):
         factory = getattr(transformers, automatic)
         return lambda: factory.from_config(deepcopy(config), trust_remote_code=target.trust_remote_code)
@@ -253,6 +255,12 @@ def _constructor(config: Any, found: _Found, target: Target) -> Callable[[], nn.
     if automatic:
         raise _distrusted(found, f"its architecture {named}")
     raise _unknown_architecture(named, config, found)
+
+
+def _own_code(auto_map: object) -> Mapping[str, str]:
+    """Return which class that comes with a configuration stands for which automatic one."""
+    known = auto_map.items() if isinstance(auto_map, dict) else ()
+    return {key: value for key, value in known if isinstance(value, str)}  # a tokenizer may have a list
 
 
 def _architecture(config: Any, found: _Found) -> str | None:
@@ -290,7 +298,9 @@ def _notes(config: Any) -> Iterator[Note]:
         yield Note("base-model", "", message)
     quantized = getattr(config, "quantization_config", None)
     if quantized is not None:
-        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized.quant_method
+        method = (
+            quantized.get("quant_method") if isinstance(quantized, dict) else getattr(quantized, "quant_method", None)
+        )
         message = (
             f"the configuration is of quantised weights ({getattr(method, 'value', method)}): the parameters are those "
             "that they stand for, and the bytes what these take in the configuration's dtype"

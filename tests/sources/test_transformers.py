@@ -269,6 +269,8 @@ def test_an_unknown_key_gets_the_closest(folder: Path) -> None:
         ("[1]", "model/config.json: a configuration is a JSON object, and this is something else", None),
         ("{}", "model/config.json: it has no model_type", "every configuration of transformers has one"),
         ('{"architecture": "resnet18"}', "model/config.json: it has no model_type", "timm:local-dir:model"),
+        ('{"_class_name": "AutoencoderKL"}', "model/config.json: it has no model_type", "diffusers:model"),
+        ('{"model_type": "lama", "auto_map": 5}', "has no model_type 'lama'", "did you mean 'llama'"),
         ('{"model_type": "lama"}', "has no model_type 'lama'", "did you mean 'llama'"),
         ('{"model_type": "llama", "hidden_size": "x"}', "model/config.json: Validation error for field 'hid", None),
         ('{"model_type": "llama", "architectures": 5}', "model/config.json: ", None),
@@ -303,7 +305,7 @@ def test_a_misspelt_path_gets_the_closest(folder: Path) -> None:
     Path("empty").mkdir()
     with pytest.raises(UnknownTarget, match=r"empty is a folder without a config\.json"):
         paramcount.count("transformers:empty")
-    for word in ("transformers:", "transformers:\0", f"transformers:{'x' * 5000}"):
+    for word in ("transformers:", "transformers:~no_such_user/x", "transformers:\0", f"transformers:{'x' * 5000}"):
         with pytest.raises(UnknownTarget):
             paramcount.count(word)
 
@@ -427,6 +429,7 @@ def test_code_that_is_trusted_is_run(with_code: str, run: Run) -> None:
 
 def test_code_that_transformers_has_itself_is_taken_from_there(folder: Path) -> None:
     config = {**SMALL, "auto_map": {"AutoConfig": "configuration_x.X", "AutoModelForCausalLM": "modeling_x.Y"}}
+    config["auto_map"]["AutoTokenizer"] = ["tokenization_x.X", None]
     assert count(config).total == count(SMALL).total
     error = failure({**config, "architectures": ["Y"]})
     assert "its architecture Y is code that comes with the model" in error.message
