@@ -9,13 +9,15 @@ from fractions import Fraction
 from math import floor
 
 from paramcount.errors import UsageError
-from paramcount.inventory import Inventory, Note, Param
+from paramcount.inventory import Inventory, Module, Note, Param
 from paramcount.patterns import Matcher, demand_matches
 from paramcount.report import tally
 from paramcount.units import exact
 
 _FORM = re.compile(r"(?P<pattern>.+)=(?P<active>[0-9]{1,9})/(?P<experts>[0-9]{1,9})", re.DOTALL)
 _EXAMPLE = "for example: '*.experts=2/8', where each token passes through 2 of 8"
+_CODE = "active"  # of the note
+_NUMBERED = re.compile(r"(?:expert_)?[0-9]+")
 _STACKED = 3  # dimensions of the matrices of all experts in one tensor, the experts first
 
 
@@ -81,7 +83,29 @@ def route(inventory: Inventory, routings: Iterable[Routing]) -> Inventory:
             if (param.tied_to or param.name) not in always:
                 shares[param.name] = (Fraction(routing.active, routing.experts), routing)
     routed = replace(inventory, params=tuple(_shared_out(inventory.params, shares)))
-    return replace(routed, notes=(*routed.notes, _note(routed.params, routings)))
+    notes = (note for note in routed.notes if note.code != _CODE)  # what it said before, of other shares
+    return replace(routed, notes=(*notes, _note(routed.params, routings)))
+
+
+def experts(inventory: Inventory) -> dict[str, int | None]:
+    """Return the number of experts in each module that holds them and nothing else, by a pattern for its name.
+
+    Such a module has numbered children, or stacks of matrices, and says by its name or type that these are experts.
+    The number is None where its parameters do not show it.
+    """
+    holders = [module.name for module in inventory.modules if _holds_experts(module) and module.same_as is None]
+    outer = {name for name in holders if any(other.startswith(f"{name}.") for other in holders)}
+    inner = [name for name in holders if name not in outer]
+    numbers = _numbers(inventory, inner)
+    return {_generalized(name): numbers.get(name) for name in inner}
+
+
+def _holds_experts(module: Module) -> bool:
+    return module.name.rpartition(".")[2] == "experts" or module.type.endswith("Experts")
+
+
+def _generalized(name: str) -> str:
+    return ".".join("*" if part.isdecimal() else part for part in name.split("."))
 
 
 def _shared_out(params: Iterable[Param], shares: dict[str, tuple[Fraction, Routing]]) -> Iterator[Param]:
@@ -100,19 +124,27 @@ def _shared_out(params: Iterable[Param], shares: dict[str, tuple[Fraction, Routi
 def _demand_experts(inventory: Inventory, routing: Routing) -> None:
     """Demand that a module that a pattern names has as many experts as it says, where that can be seen."""
     matches = Matcher([routing.pattern]).matches
-    numbered: dict[str, int] = {}
-    for module in inventory.modules:
-        above, _, key = module.name.rpartition(".")
-        if key.isdecimal() and matches(above):
-            numbered[above] = numbered.get(above, 0) + 1
-    for param in inventory.params:
-        above = param.name.rpartition(".")[0]
-        if param.shape is not None and len(param.shape) == _STACKED and matches(above) and above not in numbered:
-            numbered[above] = param.shape[0]
-    for name, number in numbered.items():
+    named = [module.name for module in inventory.modules if matches(module.name)]
+    for name, number in _numbers(inventory, named).items():
         if number != routing.experts:
             hint = f"write '{routing.pattern}={routing.active}/{number}' if each token passes through {routing.active}"
             raise WrongRouting(f"active {str(routing)!r}: {name} of {inventory.target} has {number} experts", hint=hint)
+
+
+def _numbers(inventory: Inventory, holders: Iterable[str]) -> dict[str, int]:
+    """Return how many experts modules hold: as numbered children, or as slices of what they have themselves."""
+    holders = set(holders)
+    numbers: dict[str, int] = {}
+    for module in inventory.modules:
+        above, _, key = module.name.rpartition(".")
+        if above in holders and _NUMBERED.fullmatch(key):
+            numbers[above] = numbers.get(above, 0) + 1
+    listed = set(numbers)
+    for param in inventory.params:
+        above = param.name.rpartition(".")[0]
+        if above in holders and above not in listed and param.shape is not None and len(param.shape) == _STACKED:
+            numbers[above] = param.shape[0]
+    return numbers
 
 
 def _note(params: Iterable[Param], routings: Iterable[Routing]) -> Note:
@@ -122,4 +154,4 @@ def _note(params: Iterable[Param], routings: Iterable[Routing]) -> Note:
     active = total - sum((param.numel or 0) - param.active for param in counted if param.active is not None)
     listed = ", ".join(f"{routing.active} of {routing.experts} experts in {routing.pattern}" for routing in routings)
     message = f"a token passes through {listed}: {exact(active)} of {exact(total)} parameters"
-    return Note("active", "", message)
+    return Note(_CODE, "", message)

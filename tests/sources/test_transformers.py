@@ -433,3 +433,79 @@ def test_code_that_transformers_has_itself_is_taken_from_there(folder: Path) -> 
     assert count(config).total == count(SMALL).total
     error = failure({**config, "architectures": ["Y"]})
     assert "its architecture Y is code that comes with the model" in error.message
+
+
+# What a token passes through ------------------------------------------------------------------------------------------
+
+# Published with the models: https://arxiv.org/abs/2401.04088, https://arxiv.org/abs/2505.09388.
+ACTIVE = {"mixtral-8x7b": 12_879_925_248, "qwen3-30b-a3b": 3_353_032_704, "qwen3-235b-a22b": 22_190_763_520}
+
+
+@pytest.mark.parametrize("name", ACTIVE)
+def test_what_is_active_of_a_mixture_is_as_published(name: str) -> None:
+    report = paramcount.count(f"transformers:{CONFIGS / name}.json")
+    assert (report.total, report.active) == (PUBLISHED[name], ACTIVE[name])
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        "aria_text",
+        "deepseek_v3",
+        "ernie4_5_moe",
+        "glm4_moe",
+        "gpt_oss",
+        "granitemoe",
+        "jamba",
+        "jetmoe",
+        "llama4_text",
+        "nllb-moe",
+        "olmoe",
+        "phimoe",
+        "qwen2_moe",
+        "qwen3_5_moe_text",
+        "switch_transformers",
+    ],
+)
+def test_with_as_many_experts_as_are_active_all_would_be_active_but_for_the_router(
+    model_type: str, tmp_path: Path
+) -> None:
+    """The same model with only K experts, and the router's rows for the others, which every token passes."""
+    config = transformers.AutoConfig.for_model(model_type)
+    number = next(
+        key
+        for key in ("moe_num_experts", "n_routed_experts", "num_local_experts", "num_experts")
+        if hasattr(config, key)
+    )
+    choice = next(
+        (key for key in ("num_experts_per_tok", "moe_topk", "moe_top_k", "moe_k") if hasattr(config, key)), None
+    )
+    active = getattr(config, choice) if choice else {"switch_transformers": 1, "nllb-moe": 2}[model_type]
+    counted = {}
+    for experts in (getattr(config, number), active):
+        written = transformers.AutoConfig.for_model(model_type)
+        setattr(written, number, experts)
+        (tmp_path / "config.json").write_text(written.to_json_string(use_diff=False), encoding="utf-8")
+        counted[experts] = paramcount.count(f"transformers:{tmp_path}")
+    whole, fewer = counted[getattr(config, number)], counted[active]
+    routers = {
+        param.name: (param.numel or 0) - (next(other for other in fewer.params if other.name == param.name).numel or 0)
+        for param in whole.params
+        if param.active is None and param.tied_to is None
+    }
+    assert all("gate" in name or "router" in name for name, more in routers.items() if more)
+    assert whole.active == fewer.total + sum(routers.values())
+    assert whole.active < whole.total
+
+
+def test_a_model_without_experts_says_nothing_of_them() -> None:
+    assert "active" not in paramcount.count(f"transformers:{CONFIGS / 'gpt2'}.json").to_dict()
+
+
+def test_routing_by_hand_goes_before_the_configuration_s() -> None:
+    target = f"transformers:{CONFIGS / 'mixtral-8x7b'}.json"
+    one, two = (paramcount.count(target, active=f"*.experts={active}/8") for active in (1, 2))
+    assert two.active == ACTIVE["mixtral-8x7b"]
+    # A layer's experts are 8 times three matrices of 4096 by 14336.
+    assert two.active - one.active == 32 * 3 * 4096 * 14336
+    assert [note.code for note in one.notes].count("active") == 1
