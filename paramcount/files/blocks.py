@@ -14,6 +14,8 @@ _KEPT = 3  # blocks, beside the first
 class Blocks:
     """A file of which blocks are fetched, and kept for a while."""
 
+    is_far = True
+
     def __init__(self, name: str, size: int, fetch: Callable[[int, int], bytes], first: bytes = b"") -> None:
         """Take what fetches the bytes from one place up to another; the ``first`` may be there already."""
         self.name = name

@@ -24,6 +24,7 @@ class Ranges(Protocol):
     """A file that can be read in parts."""
 
     name: str  # for messages, without credentials
+    is_far: bool  # whether reading at another place is another request
 
     @property
     def size(self) -> int:
@@ -188,6 +189,8 @@ def _piped(word: str, stream: BinaryIO, most: int) -> bytes:
 
 
 class _Local:
+    is_far = False
+
     def __init__(self, name: str, stream: BinaryIO, size: int) -> None:
         self.name = name
         self.size = size

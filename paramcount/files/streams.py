@@ -17,6 +17,8 @@ _END_KEPT = 80 * 2**20  # and than a zip archive's directory
 class Stream:
     """A file that comes once. Its start and its end are kept; what is between them is forgotten, if it is much."""
 
+    is_far = True  # once it has passed
+
     def __init__(
         self,
         name: str,

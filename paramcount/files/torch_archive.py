@@ -143,8 +143,11 @@ def _demand_data(file: Ranges, at: int, keys: object, storages: dict[str, Storag
         raise MalformedPickle("it does not list its storages")
     if len(keys) != len(set(keys)) or set(keys) != storages.keys():
         raise MalformedPickle("it does not list the storages that its tensors are in")
-    if at + sum(8 + (each.start + each.numel) * each.item_size for each in storages.values()) == file.size:
-        return  # what comes to just the file's end need not be looked at one by one, and each from far away
+    if (
+        file.is_far
+        and at + sum(8 + (each.start + each.numel) * each.item_size for each in storages.values()) == file.size
+    ):
+        return  # where they come to just the file's end, a request for each would not change what is counted
     for key in keys:
         known = storages[key]
         if at + 8 > file.size:

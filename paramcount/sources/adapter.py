@@ -11,7 +11,7 @@ from paramcount.files import safetensors, torch_archive
 from paramcount.files.adapters import CONFIG, adapter
 from paramcount.files.model_config import beside
 from paramcount.files.pickles import MalformedPickle
-from paramcount.files.ranges import opened
+from paramcount.files.ranges import last, opened
 from paramcount.files.state_dict import Stored, inventory
 from paramcount.files.torch_modules import Modules
 from paramcount.files.torch_parts import Parts, stored
@@ -33,7 +33,7 @@ _MODELS = ("model", "pytorch_model")
 
 def claims(word: str) -> bool:
     """Whether the word has the name of such a file, or is a folder that holds one, and no model."""
-    return os.path.basename(word) in _FILES or bool(_inside(word))  # noqa: PTH119  # of what need not be a path
+    return last(word) in _FILES or bool(_inside(word))
 
 
 def names() -> Iterable[str]:
@@ -69,7 +69,7 @@ def read(target: Target, name: str) -> Inventory:
         if not files:
             raise UnreadableFile(f"{name} is a folder, and holds no {' and no '.join(_FILES)}")
         path = os.path.join(path, files[0])  # noqa: PTH118  # the same
-    elif os.path.basename(path) not in _FILES:  # noqa: PTH119  # the same
+    elif last(path) not in _FILES:
         raise UnknownTarget(f"{name!r} is no adapter", hint=f"for example: {EXAMPLE}")
     with paused_collector():
         tensors = _held(path)
@@ -81,7 +81,7 @@ def read(target: Target, name: str) -> Inventory:
 
 def _held(path: str) -> list[Stored]:
     with opened(path) as file:
-        if path.endswith(".safetensors"):
+        if last(path).endswith(".safetensors"):
             return safetensors.tensors(file)
         archive = torch_archive.read(file)
     try:

@@ -309,3 +309,13 @@ def test_the_timeout_is_the_users(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         done = run(server.url("/model.pt"))
     assert done.code == 3
     assert "no answer came in 0.2 seconds\n  PARAMCOUNT_TIMEOUT=0.4 waits longer\n" in done.err
+
+
+def test_an_adapter_on_the_web_counts_with_the_config_beside_it(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"base_model.model.q.lora_A.weight": torch.zeros(8, 32)}, tmp_path / "a")
+    config = json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q"]}).encode()
+    files = {"/adapter_model.safetensors": (tmp_path / "a").read_bytes(), "/adapter_config.json": config}
+    with serving(files) as server:
+        report = paramcount.count(server.url("/adapter_model.safetensors?token=hush"))
+        assert report.total == 256
+        assert [path for path, _ in server.asked] == [f"{path}?token=hush" for path in files]
