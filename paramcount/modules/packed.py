@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -35,6 +37,11 @@ def packed_weights(module: nn.Module) -> Iterator[Stored]:
         yield from _subclasses(module)
     if "quant_state" in vars(module) or any(kind.__name__ in _OF_BITSANDBYTES for kind in kinds):
         yield from _bitsandbytes(module)
+
+
+def may_hold_packed_buffers(module: nn.Module) -> bool:
+    """Whether there may be quantised weights in a module that has none among its parameters."""
+    return "qweight" in module._buffers or type(module).__module__.startswith(_TORCH_AO)  # noqa: SLF001
 
 
 _PLAIN = {nn.Parameter, type(None)}
@@ -128,15 +135,29 @@ def _bitsandbytes(module: nn.Module) -> Iterator[Stored]:
             continue
         state = getattr(param, "quant_state", None) or (vars(module).get("quant_state") if key == "weight" else None)
         if state is not None and getattr(state, "shape", None):
-            overhead = {f"{key}.{name}": part for name, part in _state_parts(state)}
-            nbytes = nbytes_of(param)
-            yield Stored(key, tuple(state.shape), state.quant_type, nbytes, overhead=overhead, sources=(param,))
+            plain = Stored(key, tuple(param.shape), dtype_of(param), nbytes_of(param), sources=(param,))
+            yield _four_bit(plain, state)
         elif type(param).__name__ == "Int8Params" and dtype_of(param) == "int8":
             scales = getattr(param, "SCB", None)
             if scales is None:  # a first forward takes them off the weight
                 scales = getattr(vars(module).get("state"), "SCB", None)
             overhead = {} if scales is None else {f"{key}.SCB": scales}
             yield Stored(key, tuple(param.shape), "int8", param.numel(), overhead=overhead, sources=(param,))
+
+
+def in_four_bits(module: nn.Module, weight: Stored) -> Stored:
+    """Return a weight, which FSDP has taken to pieces, as what it stands for if the module says it is quantised."""
+    state = vars(module).get("quant_state") if weight.key == "weight" else None
+    return weight if state is None or not getattr(state, "shape", None) else _four_bit(weight, state)
+
+
+def _four_bit(stored: Stored, state: Any) -> Stored:
+    """Return what a stored tensor stands for, by the state that bitsandbytes keeps beside it."""
+    shape, overhead = tuple(state.shape), {f"{stored.key}.{name}": part for name, part in _state_parts(state)}
+    share = stored.share
+    if share is not None and stored.shape is not None:
+        share = replace(share, local=share.local * prod(shape) // prod(stored.shape))
+    return replace(stored, shape=shape, dtype=state.quant_type, packed=True, overhead=overhead, share=share)
 
 
 def _state_parts(state: Any) -> Iterator[tuple[str, Tensor]]:

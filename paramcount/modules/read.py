@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.modules.adapters import find_adapters
 from paramcount.modules.packed import packed_notes
-from paramcount.modules.sharded import plain_name, plain_type, sharded_notes, stored_weights, unwrapped
+from paramcount.modules.sharded import WRAPPED, plain_name, plain_type, sharded_notes, stored_weights, unwrapped
 from paramcount.modules.stored import take_stock
 from paramcount.modules.unregistered import find_unregistered
 from paramcount.pause import paused_collector
@@ -44,10 +44,11 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     buffers: dict[str, Buffer] = {}
     for sighting in sightings:
         prefix = f"{sighting.name}." if sighting.name else ""
-        params.update((param.name, param) for param in stock.params.get(sighting.name, ()))
+        stocked = {param.name: param for param in stock.params.get(sighting.name, ())}
+        params.update(stocked)
         # The registries themselves: unlike named_parameters() they have every name.
         for key, param in sighting.module._parameters.items():  # noqa: SLF001
-            if param is not None and id(param) in first_names:
+            if param is not None and id(param) in first_names and prefix + key not in stocked:
                 params[prefix + key] = _param(prefix + key, param, first_names[id(param)])
         for key, buffer in sighting.module._buffers.items():  # noqa: SLF001
             if buffer is not None and id(buffer) in first_buffers:
@@ -112,7 +113,8 @@ def _walk(model: nn.Module) -> Iterator[_Sighting]:
     waiting: list[tuple[str, nn.Module, _Sighting | None]] = [("", model, None)]
     while waiting:
         name, module, above = waiting.pop()
-        module = unwrapped(module)
+        if WRAPPED in module._modules:  # noqa: SLF001  # the registry itself
+            module = unwrapped(module)
         same_as = first_names.get(id(module))
         sighting = _Sighting(name, module, same_as, above is not None and above.same_as is not None, above)
         if same_as is None:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import distributed, nn
 
 from paramcount.inventory import Note
-from paramcount.modules.packed import packed_weights
+from paramcount.modules.packed import in_four_bits, may_hold_packed_buffers, packed_weights
 from paramcount.modules.stored import Share, Stock, Stored, dtype_of, local_part, nbytes_of
 from paramcount.units import exact, plural
 
@@ -38,31 +38,50 @@ def plain_type(kind: type[nn.Module]) -> type[nn.Module]:
     return bases[0] if bases and first.__name__ == "FSDPModule" and first.__module__.startswith(_FSDP) else kind
 
 
-def stored_weights(modules: Iterable[nn.Module]) -> Callable[[nn.Module], Iterator[Stored]]:
+def stored_weights(modules: Iterable[nn.Module]) -> Callable[[nn.Module], Iterable[Stored]]:
     """Return what reads, in any one of the modules, the weights that it does not simply hold.
 
     Nothing that it does involves another process.
     """
     flattened = _flattened_weights(modules) if _FSDP in sys.modules else {}
 
-    def read(module: nn.Module) -> Iterator[Stored]:
-        packed: set[int] = set()
-        for weight in packed_weights(module):
-            packed.update(map(id, (*weight.sources, *weight.overhead.values())))
-            yield _shared_out(weight)
-        yield from flattened.get(id(module), ())
-        for key, param in module._parameters.items():  # noqa: SLF001  # the registry itself
-            if param is None or id(param) in packed:
-                continue
-            if "ds_shape" in vars(param):
-                yield _partitioned(key, param)
-            elif type(param) is not nn.Parameter and local_part(param) is not param:
-                whole = Stored(
-                    key, tuple(param.shape), dtype_of(param), nbytes_of(param), packed=False, sources=(param,)
-                )
-                yield _shared_out(whole)
+    def read(module: nn.Module) -> Iterable[Stored]:
+        parts = flattened.get(id(module), [])
+        return _weights(module, parts) if parts or not _is_plain(module) else ()
 
     return read
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module simply holds its weights: a quick answer for nearly all of them."""
+    for param in module._parameters.values():  # noqa: SLF001  # the registry itself
+        if param is not None and (
+            type(param) is not nn.Parameter
+            or param.element_size() == 1
+            or not param.is_floating_point()
+            or "ds_shape" in vars(param)
+        ):
+            return False
+    return not may_hold_packed_buffers(module)
+
+
+def _weights(module: nn.Module, parts: list[Stored]) -> Iterator[Stored]:
+    done: set[int] = set()
+    for part in parts:
+        yield in_four_bits(module, part)
+        done.update(map(id, part.sources))
+    for weight in packed_weights(module):
+        if done.isdisjoint(map(id, weight.sources)):
+            yield _shared_out(weight)
+        done.update(map(id, (*weight.sources, *weight.overhead.values())))
+    for key, param in module._parameters.items():  # noqa: SLF001
+        if param is None or id(param) in done:
+            continue
+        if "ds_shape" in vars(param):
+            yield _partitioned(key, param)
+        elif type(param) is not nn.Parameter and local_part(param) is not param:
+            shape, nbytes = tuple(param.shape), nbytes_of(param)
+            yield _shared_out(Stored(key, shape, dtype_of(param), nbytes, packed=False, sources=(param,)))
 
 
 def _shared_out(weight: Stored) -> Stored:

@@ -65,9 +65,10 @@ def take_stock(modules: Iterable[tuple[str, nn.Module]], read: Callable[[nn.Modu
     meshes: dict[str, None] = {}
     found: dict[int, tuple[Stored, ...]] = {}
     for name, module in modules:
-        weights = found.get(id(module))
-        if weights is None:
-            weights = found[id(module)] = tuple(read(module))
+        weights = found.get(id(module)) or tuple(read(module))
+        if not weights:
+            continue
+        found[id(module)] = weights
         prefix = f"{name}." if name else ""
         for weight in weights:
             params.setdefault(name, []).append(_param(prefix + weight.key, module, weight, firsts))

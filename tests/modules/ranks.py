@@ -139,6 +139,28 @@ def zero() -> nn.Module:
     return model
 
 
+def four_bit() -> nn.Sequential:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from bitsandbytes import nn as bnb
+
+    quantised: Any = bnb
+    return nn.Sequential(quantised.Linear4bit(64, 64, quant_storage=torch.float32), nn.Linear(64, 3)).to("cpu")
+
+
+def four_bit_in_second_fsdp() -> nn.Module:
+    model = four_bit()
+    for layer in model:
+        fully_shard(layer)
+    fully_shard(model)
+    return model
+
+
+def four_bit_in_first_fsdp() -> nn.Module:
+    return FullyShardedDataParallel(four_bit(), use_orig_params=True, device_id=torch.device("cpu"))
+
+
+FOUR_BIT = (four_bit_in_second_fsdp, four_bit_in_first_fsdp)
 CASES: tuple[Callable[[], nn.Module], ...] = (
     unsharded,
     second_fsdp,
@@ -164,7 +186,7 @@ def held(model: nn.Module) -> int:
 def work(rank: int, world: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/{world}", rank=rank, world_size=world)
     said = {}
-    for case in CASES:
+    for case in (*CASES, *FOUR_BIT):
         torch.manual_seed(0)
         model = case()
         # Another rank would never answer: reading must not ask.

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import paramcount
-from tests.modules.ranks import CASES, WORLDS, mlp, net
+from tests.modules.ranks import CASES, FOUR_BIT, WORLDS, mlp, net
 
 Report = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -91,6 +91,22 @@ def test_the_shares_of_all_ranks_make_up_the_whole(
     for name, param in whole(case).named_parameters():
         shares = [p["local"] for report in reports for p in report["params"] if p["name"] == name]
         assert sum(shares) == param.numel()
+
+
+@pytest.mark.parametrize("case", [case.__name__ for case in FOUR_BIT])
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_sharded_model_in_four_bits_counts_as_the_weights_it_stands_for(
+    said: dict[int, list[dict[str, Report]]], world: int, case: str
+) -> None:
+    plain = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 3))
+    reports = [reports[case] for reports in said[world]]
+    for report in reports:
+        assert report["total"] == sum(param.numel() for param in plain.parameters())
+        assert report["packed"] == plain.get_parameter("0.weight").numel()
+        assert report["bytes"] == 64 * 64 // 2 + 4 * (64 + 3 * 64 + 3)
+        assert report["overhead"]["total"] > 64 * 64 // 64  # a scale for each block of 64, and what they are scaled by
+        assert sorted(note["code"] for note in report["notes"]) == ["packed", "sharded"]
+    assert sum(report["local"]["total"] for report in reports) == reports[0]["total"]
 
 
 def test_a_model_that_is_not_sharded_says_nothing_of_ranks(said: dict[int, list[dict[str, Report]]]) -> None:
