@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ _NAMES = (Column("target", "Model", "name"), Column("source", "Source", "text"))
 _COUNTS = (
     Column("target", "Model", "name"),
     Column("source", "Source", "text", readers="machines"),
-    Column("type", "Type", "text", expendable=1),
+    Column("type", "Type", "text", hide_if_zero=True, expendable=1),
     Column("total", "Parameters", "count"),
     Column("trainable", "Trainable", "count"),
     Column("frozen", "Frozen", "count"),
@@ -58,6 +58,13 @@ class Counted:
     def of(cls, model: Name, inventory: Inventory) -> Counted:
         """Add up an inventory as a report does, but without its layers."""
         return cls(model, inventory.modules[0].type, tally(inventory.params), tally_buffers(inventory.buffers))
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> Counted:
+        """Return what the JSON format says of a model, in a list or as a report."""
+        totals = Tally(said["trainable"], said["frozen"], said["unknown"], said["bytes"], said["uninitialized"])
+        buffers = BufferTally(said["buffers"]["total"], said["buffers"]["bytes"])
+        return cls(Name(said["target"], said["source"]), said.get("type", ""), totals, buffers)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the model as the JSON format has it."""

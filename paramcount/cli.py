@@ -23,6 +23,7 @@ from paramcount.commands.diff import diff
 from paramcount.commands.init import init
 from paramcount.commands.list import list_models
 from paramcount.commands.lock import lock
+from paramcount.commands.merge import merge_files
 from paramcount.commands.schema import schema
 from paramcount.commands.session import Color, Session
 from paramcount.errors import (
@@ -114,6 +115,7 @@ def _global(
 
 app.command()(count)
 app.command("list")(list_models)
+app.command("merge")(merge_files)
 for command in (check, lock, diff, init, schema, cache):
     app.command()(command)
 

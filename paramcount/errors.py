@@ -129,6 +129,17 @@ class UnknownValue(ParamcountError):
     code = "unknown-value"
 
 
+def exit_code_of(code: str) -> int:
+    """Return the exit code that goes with the ``code`` of an error, if the module that defines it is imported."""
+    waiting: list[type[ParamcountError]] = [ParamcountError]
+    while waiting:
+        kind = waiting.pop()
+        if kind.code == code:
+            return kind.exit_code
+        waiting += kind.__subclasses__()
+    return EXIT_UNREADABLE
+
+
 def gravest(exit_codes: Iterable[int]) -> int:
     """Return the exit code that stands for all of ``exit_codes``; 0 for none."""
     present = set(exit_codes)

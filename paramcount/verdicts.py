@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -29,6 +29,14 @@ _COLUMNS = (
     Column("share", "Of limit", "share", readers="people", expendable=1),
     Column("since", "Since lock", "figure", readers="people", hide_if_zero=True, expendable=2),
     Column("locked", "Locked", "number", readers="machines"),
+    Column("verdict", "Verdict", "text"),
+)
+_FINDINGS = (
+    Column("name", "Model", "name"),
+    Column("rule", "Rule", "text"),
+    Column("layer", "Layer", "text", hide_if_zero=True),
+    Column("limit", "Limit", "number"),
+    Column("actual", "Actual", "number"),
     Column("verdict", "Verdict", "text"),
 )
 
@@ -82,7 +90,44 @@ def table(checked: Iterable[Checked], errors: Iterable[str]) -> Grid:
     remarks = [Remark(text, fault=True) for text in faults]
     remarks += [Remark(f"{', '.join(names)}: {text}") for text, names in facts.items()]
     rows = tuple(row for model in models for row in _rows(model))
-    return Grid(_headline(models), _COLUMNS, rows, remarks=tuple(remarks))
+    return Grid(_headline([model.status for model in models]), _COLUMNS, rows, remarks=tuple(remarks))
+
+
+def table_of_findings(reports: Sequence[Mapping[str, Any]], errors: Iterable[Mapping[str, Any]]) -> Grid:
+    """Return a row for each finding of a check that is known by its document: that holds no limit that is met."""
+    cells: list[tuple[str, dict[str, Cell]]] = []
+    faults = []
+    for report in reports:
+        shown = [_said_of(finding) for finding in report["findings"]]
+        whole: dict[str, Cell] = {
+            "rule": "total" if "total" in report else "",
+            "limit": "",
+            "actual": report.get("total", ""),
+        }
+        cells += [(report["name"], each) for each in shown or [{**whole, "verdict": report["status"]}]]
+        faults += [f"{report['name']}: {finding['message']}{_at(finding)}" for finding in report["findings"]]
+    faults += [f"{error.get('name') or error.get('target')}: {error.get('message')}{_at(error)}" for error in errors]
+    rows = tuple(
+        Row(
+            tuple({"name": name, "layer": "", **each}.get(column.key) for column in _FINDINGS),
+            role="layer" if each["verdict"] == "ok" else "fault",
+        )
+        for name, each in cells
+    )
+    title = _headline([report["status"] for report in reports])
+    return Grid(title, _FINDINGS, rows, remarks=tuple(Remark(fault, fault=True) for fault in faults))
+
+
+def _said_of(finding: Mapping[str, Any]) -> dict[str, Cell]:
+    over = finding["over"]
+    verdict = "error" if over is None else "over" if over > 0 else "under"
+    return {key: finding[key] for key in ("rule", "layer", "limit", "actual")} | {"verdict": verdict}
+
+
+def _at(said: Mapping[str, Any]) -> str:
+    place = said.get("location")
+    at = f"{place['file']}:{place['line']}:{place['column']}" if place else ""
+    return f" ({at})" if at and at not in said["message"] else ""
 
 
 def _faults(model: Checked) -> Iterator[str]:
@@ -95,9 +140,11 @@ def _faults(model: Checked) -> Iterator[str]:
             yield f"{model.name}: {plural(len(first) - _MOST_SPELT_OUT, 'more layer')} that the same limit fails{at}"
 
 
-def _headline(models: list[Checked]) -> str:
-    numbers = [(status, sum(model.status == status for model in models)) for status in ("ok", "over", "error")]
-    return f"{plural(len(models), 'model')}: " + ", ".join(f"{number} {status}" for status, number in numbers if number)
+def _headline(statuses: list[str]) -> str:
+    numbers = [(status, statuses.count(status)) for status in ("ok", "over", "error")]
+    return f"{plural(len(statuses), 'model')}: " + ", ".join(
+        f"{number} {status}" for status, number in numbers if number
+    )
 
 
 def _rows(model: Checked) -> Iterator[Row]:

@@ -29,6 +29,7 @@ LAYERS = (
         "paramcount.diff",
         "paramcount.loading",
         "paramcount.catalogue",
+        "paramcount.documents",
     ),
     ("paramcount.routing",),
     ("paramcount.report", "paramcount.grid", "paramcount.patterns"),

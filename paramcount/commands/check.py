@@ -14,13 +14,14 @@ import typer
 
 from paramcount.commands.counting import Failure, count_all, document
 from paramcount.commands.session import Output, Session, encodable
-from paramcount.commands.specs import Jobs, Names, job
+from paramcount.commands.specs import Jobs, Names, ShardOf, job, sharded
 from paramcount.errors import ParamcountError, UsageError, closest, did_you_mean, gravest
 from paramcount.grid import Grid, Result, Style
 from paramcount.renderers import renderer
 from paramcount.urls import shown
 
 if TYPE_CHECKING:
+    from paramcount.shards import Shard
     from paramcount.verdicts import Checked
 
 Format = Literal["table", "markdown", "json", "github", "gitlab", "junit", "sarif"]
@@ -32,6 +33,7 @@ class Check:
 
     models: tuple[Checked, ...]
     errors: tuple[dict[str, Any], ...] = ()  # as the JSON format has them
+    shard: Shard | None = None
 
     def grids(self) -> list[Grid]:
         """Return one table."""
@@ -41,7 +43,7 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document."""
-        return document([model.to_dict() for model in self.models], list(self.errors))
+        return document([model.to_dict() for model in self.models], list(self.errors), shard=self.shard)
 
 
 def _said(error: dict[str, Any]) -> str:
@@ -59,6 +61,7 @@ def check(
     ] = "models.yaml",
     locked: Annotated[bool, typer.Option("--locked", help="Demand that every model equals models.lock.json.")] = False,
     jobs: Jobs = None,
+    shard: ShardOf = None,
     format_name: Annotated[Format, typer.Option("-f", "--format", help="Form of the result on stdout.")] = "table",
     export: Annotated[
         list[str] | None,
@@ -80,7 +83,7 @@ def check(
             raise UsageError("two exports go to one file, or one to the file that is checked")
         exports = [(form, stack.enter_context(Output(path))) for form, path in forms]
         stdout = stack.enter_context(Output(None))
-        result = _checked(session, config, names or [], locked=locked, processes=jobs or os.cpu_count() or 1)
+        result = _checked(session, config, names or [], shard, locked=locked, processes=jobs or os.cpu_count() or 1)
         for form, output in exports:
             output.write(renderer(form).render(result, Style()))
         if result.models or format_name != "table":
@@ -90,7 +93,9 @@ def check(
     return gravest([*session.exit_codes, *(model.verdict.exit_code for model in result.models)])
 
 
-def _checked(session: Session, file: str, names: Sequence[str], *, locked: bool, processes: int) -> Check:
+def _checked(
+    session: Session, file: str, names: Sequence[str], shard: str | None, *, locked: bool, processes: int
+) -> Check:
     """Count the models, and judge each; a file that cannot be read is a result too, for every form to report."""
     from datetime import date
 
@@ -101,7 +106,7 @@ def _checked(session: Session, file: str, names: Sequence[str], *, locked: bool,
 
     try:
         config = load(file)
-        specs = config.select(names)
+        specs, part = sharded(session, config.select(names), shard)
         baselines = lock.read(config.lock_file)
     except ConfigError as error:
         session.error(error)
@@ -128,7 +133,7 @@ def _checked(session: Session, file: str, names: Sequence[str], *, locked: bool,
         baseline = entry.baseline(result) if entry else None
         verdict = judge(result, spec.budget, today=date.today(), baseline=baseline, locked=locked)  # the user's own day
         models.append(Checked(spec.name, shown(spec.target), result, verdict, total, compare=baselines.exists))
-    return Check(tuple(models), tuple(errors))
+    return Check(tuple(models), tuple(errors), part)
 
 
 def _exports(pairs: list[str]) -> list[tuple[str, str]]:
