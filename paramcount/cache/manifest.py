@@ -97,7 +97,10 @@ def _names(folder: str) -> str | None:
 
 
 def _modules(folder: str) -> str | None:
-    """Return the hash of the names that can be imported from a folder; None where it is not there."""
+    """Return the hash of the names that are modules in a folder; None where it is not there.
+
+    A folder without an ``__init__.py`` is a package only to who finds no other: that is a question of its state.
+    """
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if _is_module(entry)]
@@ -109,4 +112,4 @@ def _modules(folder: str) -> str | None:
 def _is_module(entry: os.DirEntry[str]) -> bool:
     if entry.name.endswith((".py", ".pyc", ".so", ".pyd")):
         return True
-    return entry.name.isidentifier() and entry.name != "__pycache__" and entry.is_dir()
+    return entry.name.isidentifier() and os.path.exists(f"{entry.path}/__init__.py")  # noqa: PTH110  # the same

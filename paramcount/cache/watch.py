@@ -110,9 +110,23 @@ class Watch:
         # What installed modules use while they are imported, which they are but once, determines every later build.
         self._imports = Uses()
         self._ran_before: set[str] = set()  # sources that builds ran; a module of which may stay loaded
+        self._sought: set[str] = set()  # names of modules that anybody wanted
+        self._at_first = _top_names()
+        self._brought: set[str] = set()  # names of modules that builds loaded, and that stay
         self._build: Uses | None = None
         self._sweep: tuple[int, int] | None = None  # where the whole environment is being copied
         self._busy = threading.local()
+        self._handlers: dict[str, Callable[..., None]] = {
+            "open": self._opened,
+            "exec": self._ran,
+            "import": self._imported,
+            "os.listdir": self._listed,
+            "os.scandir": self._listed,
+            _LOOKED_FOR: self._looked_for,
+            _VARIABLE: self._read_variable,
+            _VARIABLES: self._read_variables,
+            _PLACE: self._asked_for_place,
+        }
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -140,9 +154,21 @@ class Watch:
         finally:
             self._build = None
             used.add(self._imports)
-            used.searches |= {place for place in sys.path if not _is_installed(place)}
+            used.searches |= _open_places()
+            used.probes |= {os.path.join(place, name) for place in used.searches for name in self._missing()}  # noqa: PTH118
             used.modules |= self._ran_before & _loaded_sources()
+            for name in sorted(self._brought & {name for place in used.searches for name in _names_in(place)}):
+                used.doubts[f"it may mean another {name} than the one that an earlier target has loaded"] = None
+            self._brought = _top_names() - self._at_first
             self._ran_before |= used.modules
+
+    def _missing(self) -> set[str]:
+        """Return the places of modules that were not there: any folder of that name would be a package."""
+        return {
+            name.replace(".", os.sep)
+            for name in self._sought
+            if name not in sys.modules and name.partition(".")[0] not in sys.modules
+        }
 
     def notice(self, event: str, args: tuple[Any, ...]) -> None:
         """Take down what an event tells of: one of Python's, or of the stand-ins below."""
@@ -150,41 +176,27 @@ class Watch:
             return
         self._busy.is_so = True
         try:
-            self._notice(event, args)
+            handle = self._handlers.get(event)
+            if handle is not None:
+                handle(*args)
+            else:
+                self._did(_doing(event) or event)
         except Exception as error:  # noqa: BLE001  # it would be raised where the user's code opens a file
             self._imports.doubts[f"what it does is not understood: {type(error).__name__}: {error}"] = None
         finally:
             self._busy.is_so = False
 
-    def _notice(self, event: str, args: tuple[Any, ...]) -> None:
-        if event == "open":
-            self._opened(args[0], args[2])
-        elif event == "exec":
-            self._ran(args[0])
-        elif event in {"os.listdir", "os.scandir"}:
-            self._listed(args[0])
-        elif event == _LOOKED_FOR:
-            self._looked_for(args[0])
-        elif event == _VARIABLE:
-            self._read_variable(str(args[1]))
-        elif event == _VARIABLES:
-            self._read_variables()
-        elif event == _PLACE:
-            if self._build is not None and _origin() != "import":
-                self._build.is_placed = True
-        elif event == "import":
-            self._imported(args[1])
-        elif (doing := _doing(event)) is not None:
-            origin = _origin()
-            if doing == _NETWORK or (origin in {"user", "library"} and not _by_import()):
-                self._doubt(doing, lasting=origin == "import")
+    def _did(self, doing: str) -> None:
+        origin = _origin()
+        if doing == _NETWORK or (origin in {"user", "library"} and not _by_import()):
+            self._doubt(doing, lasting=origin == "import")
 
     def _doubt(self, why: str, *, lasting: bool = False) -> None:
         uses = self._imports if lasting else self._build
         if uses is not None:
             uses.doubts[why] = None
 
-    def _opened(self, file: object, flags: int) -> None:
+    def _opened(self, file: object, _mode: str | None, flags: int) -> None:
         path = _path(file)
         if path is None:
             if file == 0 and self._build is not None:
@@ -196,7 +208,7 @@ class Watch:
             return  # the event of running it tells of the source
         origin = _origin()
         if path.startswith(_MACHINE):
-            if origin == "user" and path not in {os.devnull, "/dev/urandom"}:
+            if origin == "user" and path != os.devnull:
                 self._doubt(f"it reads {path}")
             return
         if flags & _WRITES:
@@ -213,6 +225,7 @@ class Watch:
             return
         if not code.co_filename.startswith(("<", _PROGRAM)) and not _is_installed(code.co_filename):
             self._build.modules.add(code.co_filename)
+            self._build.searches |= _open_places()  # where its imports may look, also if they find all loaded
 
     def _listed(self, folder: object) -> None:
         path = "." if folder is None else _path(folder)
@@ -225,31 +238,36 @@ class Watch:
         elif _origin() != "import":
             self._build.listings.add(path)
 
-    def _looked_for(self, target: object) -> None:
+    def _looked_for(self, target: object, *_how: object) -> None:
         path = _path(target)
-        if self._build is None or path is None or path.startswith(("<", _PROGRAM, *_MACHINE)) or _is_installed(path):
-            return
-        if _origin() != "import":
+        if self._build is not None and path is not None and _origin() != "import":
             self._build.probes.add(path)
 
-    def _imported(self, file: str | None) -> None:
+    def _imported(self, name: str, file: str | None, *_paths: object) -> None:
+        self._sought.add(name)
         if file is not None and not _is_installed(file):
             self._doubt(f"it loads compiled code: {file}")
 
-    def _read_variables(self) -> None:
+    def _read_variables(self, _environ: object) -> None:
         if _origin() in {"user", "library"}:
             self._doubt("it reads all of the environment")
         self._sweep = _place()
 
-    def _read_variable(self, name: str) -> None:
+    def _read_variable(self, _environ: object, key: str | bytes) -> None:
         if self._sweep is not None and self._sweep == _place():
             return  # a library that copies the environment, for a process or its own variables, reads them all
-        origin = _origin()
+        origin, name = _origin(), os.fsdecode(key)
         if origin == "import" or self._build is None:
             self._imports.variables.add(name)
         elif origin != "paramcount":
             self._build.variables.add(name)
 
+    def _asked_for_place(self) -> None:
+        if self._build is not None and _origin() != "import":
+            self._build.is_placed = True
+
+
+_TOLD = {"open", "exec", "import", "os.listdir", "os.scandir"}
 
 # A hook cannot be removed: it is installed once, and asks whom there is to tell.
 _watches: list[Watch] = []
@@ -258,8 +276,9 @@ _watches: list[Watch] = []
 @cache
 def _install_hook() -> None:
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        for watch in _watches:
-            watch.notice(event, args)
+        if event in _TOLD or _doing(event) is not None:  # of most, of which there are tens of thousands, nothing is
+            for watch in _watches:
+                watch.notice(event, args)
 
     sys.addaudithook(hook)
 
@@ -270,11 +289,13 @@ def _stand_ins(watch: Watch) -> Iterator[None]:
     environ: Any = type(os.environ)
     replaced: list[tuple[Any, str, Callable[..., Any]]] = []
 
-    def replace(owner: Any, name: str, event: str) -> None:
+    def replace(owner: Any, name: str, event: str, matters: Callable[..., bool] = lambda *_args: True) -> None:
         function = getattr(owner, name)
 
         def stand_in(*args: Any, **kwargs: Any) -> Any:
-            watch.notice(event, args)
+            told = args or tuple(kwargs.values())
+            if matters(*told[:1]):
+                watch.notice(event, told)
             return function(*args, **kwargs)
 
         setattr(owner, name, stand_in)
@@ -283,7 +304,7 @@ def _stand_ins(watch: Watch) -> Iterator[None]:
     replace(environ, "__getitem__", _VARIABLE)
     replace(environ, "__iter__", _VARIABLES)
     for name in ("stat", "lstat", "access"):
-        replace(os, name, _LOOKED_FOR)
+        replace(os, name, _LOOKED_FOR, _is_elsewhere)
     replace(os, "getcwd", _PLACE)
     try:
         yield
@@ -321,6 +342,13 @@ class _Tee:
 @cache
 def _is_installed(path: str) -> bool:
     return is_installed(path) or is_installed(path + os.sep)
+
+
+@cache
+def _is_elsewhere(place: object) -> bool:
+    """Whether a path is none of ours, of what is installed or of the machine."""
+    path = _path(place)
+    return path is not None and not path.startswith(("<", _PROGRAM, *_MACHINE)) and not _is_installed(path)
 
 
 @cache
@@ -376,6 +404,22 @@ def _place() -> tuple[int, int]:
 def _path(place: object) -> str | None:
     """Return the path that a function of ``os`` was called with; None for a descriptor."""
     return os.fsdecode(place) if isinstance(place, str | bytes | os.PathLike) else None
+
+
+def _open_places() -> set[str]:
+    """Return where Python looks for modules besides installed ones."""
+    return {place for place in sys.path if not _is_installed(place)}
+
+
+def _top_names() -> set[str]:
+    return {name.partition(".")[0] for name in list(sys.modules)}
+
+
+def _names_in(folder: str) -> set[str]:
+    try:
+        return {name.partition(".")[0] for name in os.listdir(folder)}  # noqa: PTH208  # as ever here
+    except OSError:
+        return set()
 
 
 def _loaded_sources() -> set[str]:

@@ -21,6 +21,11 @@ from pathlib import Path
 import yaml
 from torch import nn
 import middle
+try:
+    import accelerated
+    ADDED = 100
+except ImportError:
+    ADDED = 0
 
 class Net(nn.Linear):
     def __init__(self, inputs=2):
@@ -29,7 +34,7 @@ class Net(nn.Linear):
         if Path("wide").exists():
             outputs *= 10
         outputs += len(list(Path(__file__).parent.joinpath("plugins").glob("*.txt")))
-        super().__init__(inputs, outputs + middle.MORE + int(os.environ.get("EXTRA", "0")))
+        super().__init__(inputs, outputs + middle.MORE + ADDED + int(os.environ.get("EXTRA", "0")))
 """
 
 
@@ -112,6 +117,7 @@ INGREDIENTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], int]] = {
     "a variable that it reads": (lambda patch: patch.setenv("EXTRA", "2"), 3 * 9),
     "a file that it looks for": (written("wide", ""), 3 * 34),
     "a folder that it lists": (written("plugins/one.txt", ""), 3 * 8),
+    "a package that was not there": (written("accelerated/more.py", ""), 3 * 107),
     "a module that comes before another": (written("below/inner/__init__.py", "MORE = 6"), 3 * 9),
     "a module that comes before an installed one": (
         written("yaml.py", "def safe_load(_file): return {'outputs': 1}"),
@@ -238,6 +244,7 @@ def test_what_does_not_matter_is_no_miss(kept: Kept, net: Target, monkeypatch: p
     os.utime("net.py")
     os.utime("net.yaml", (0, 0))
     Path("report.json").write_text("{}")
+    Path("runs").mkdir()
     Path("__pycache__").mkdir()
     monkeypatch.setenv("UNRELATED", "1")
     assert kept.has(net)
@@ -367,6 +374,31 @@ def test_the_interpreter_is_left_as_it_was(kept: Kept, net: Target) -> None:
     kept.total(net)
     assert before == (os.stat, os.lstat, os.access, os.getcwd, type(os.environ).__getitem__, type(os.environ).__iter__)
     assert streams == (sys.stdout, sys.stderr)
+
+
+def test_a_module_that_an_earlier_target_loaded_may_be_another_than_the_next_would_load(
+    kept: Kept, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of its own would find the module beside the model; this one has the installed one already."""
+    (folder / "lib" / "site-packages").mkdir(parents=True)
+    (folder / "lib" / "site-packages" / "sizes.py").write_text("WIDTH = 1\n")
+    monkeypatch.syspath_prepend(folder / "lib" / "site-packages")
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+        (folder / name / "net.py").write_text(
+            "from torch import nn\nimport sizes\ndef build(): return nn.Linear(sizes.WIDTH, 1)\n"
+        )
+    (folder / "second" / "sizes.py").write_text("WIDTH = 2\n")
+    cache = kept.cache()
+    try:
+        for name in ("first", "second"):
+            cache.read(Target(f"{name}/net.py:build"))
+    finally:
+        sys.modules.pop("sizes", None)
+    assert kept.has(Target("first/net.py:build"))
+    assert not kept.has(Target("second/net.py:build"))
+    assert kept.total(Target("second/net.py:build")) == 3
+    assert kept.has(Target("second/net.py:build"))
 
 
 def test_one_target_does_not_depend_on_what_another_read(kept: Kept, net: Target) -> None:
