@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
 from rich.text import Text
 
 from paramcount.grid import Grid, Remark, Style
 from paramcount.renderers.cells import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _NARROWEST = 20  # columns that wrapped text gets, however far it is indented
 
@@ -54,6 +56,8 @@ def _remark(remark: Remark, style: Style) -> list[Text]:
 
 
 def _console(file: TextIO) -> Console:
+    from rich.console import Console  # which plain lines do without
+
     # Nothing of where it runs may show: neither the environment nor a notebook nor the size of a terminal.
     return Console(
         file=file,
