@@ -54,7 +54,7 @@ def test_what_is_neither_word_nor_model_is_refused(nonsense: object) -> None:
 
 
 def test_arguments_for_a_model_that_is_built_are_refused() -> None:
-    with pytest.raises(paramcount.ParamcountError, match="built already"):
+    with pytest.raises(paramcount.ParamcountError, match="yet to be built"):
         paramcount.count(nn.Linear(1, 1), args={"width": 3})
 
 

@@ -199,7 +199,7 @@ def test_a_file_that_is_not_there_is_an_unknown_target_with_the_closest(
 def test_a_saved_report_takes_no_arguments(save: Save) -> None:
     file = str(save(document(NET.to_dict())))
     for target in (Target(file, {"width": 3}), Target(file, weights="DEFAULT")):
-        with pytest.raises(UsageError, match="is a saved report, which takes no arguments and no weights"):
+        with pytest.raises(UsageError, match="is a saved report, which takes no arguments, no weights and no input"):
             read(target, file)
 
 
