@@ -17,7 +17,6 @@ from torch import nn
 
 from paramcount import ParamcountError, Report
 
-
 _ROUND = 20  # cases
 
 
