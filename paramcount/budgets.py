@@ -254,6 +254,14 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class GrowthMet:
+    """A model that has grown no more since the lock than it may."""
+
+    max: int
+    actual: int
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether a model meets its budget; every exit code and output follows from it."""
 
@@ -261,6 +269,7 @@ class Verdict:
     unmatched: tuple[Finding, ...] = ()  # patterns that match no layer
     since: tuple[Finding, ...] = ()  # what has changed since the lock, and may not have
     remarks: tuple[Remark, ...] = ()
+    growth: GrowthMet | None = None  # None: none is asked for, or a finding says what is wrong with it
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -298,14 +307,20 @@ class OverBudget(ParamcountError, AssertionError):
 
 
 def judge(
-    report: Report, budget: Budget, *, today: date, baseline: Baseline | None = None, locked: bool = False
+    report: Report,
+    budget: Budget,
+    *,
+    today: date,
+    baseline: Baseline | None = None,
+    locked: bool = False,
+    location: Location | None = None,
 ) -> Verdict:
     """Hold a model's counts against its budget, and against what the lock says of it, in integers.
 
     A limit is over where even a lower bound exceeds its maximum, and unknowable where a lazy parameter, or a
     checkpoint that does not say what trains, leaves the answer open; it is never met by default. An allowance stands
     in for the maximum until the end of its last day. Growth is judged where there is a baseline; with ``locked`` a
-    model must have one, and equal it.
+    model must have one, and equal it. ``location`` is the model's: of what no line in its budget asks.
     """
     allowances = {allowance.rule: allowance for allowance in budget.allow}
     layers = report.root.walk()
@@ -331,13 +346,19 @@ def judge(
         remarks.append(Remark("nothing is limited: give it a budget", None))
     if budget.growth is not None and baseline is None:
         remarks.append(Remark("there is no baseline to grow from: paramcount lock writes one", budget.growth.location))
-    since = [*_grown(report, budget.growth, baseline), *(_unlocked(report, baseline) if locked else ())]
-    return Verdict(tuple(judged), tuple(unmatched.values()), tuple(since), tuple(dict.fromkeys(remarks)))
+    grown = _grown(report, budget.growth, baseline)
+    unlocked = _unlocked(report, baseline) if locked else ()
+    since = [replace(finding, location=location) for finding in unlocked]
+    if isinstance(grown, Finding):
+        since.insert(0, grown)
+    met = grown if isinstance(grown, GrowthMet) else None
+    return Verdict(tuple(judged), tuple(unmatched.values()), tuple(since), tuple(dict.fromkeys(remarks)), met)
 
 
-def _grown(report: Report, growth: Growth | None, baseline: Baseline | None) -> Iterator[Finding]:
+def _grown(report: Report, growth: Growth | None, baseline: Baseline | None) -> Finding | GrowthMet | None:
+    """Decide whether a model has grown too much; None where nothing is asked, or there is nothing to grow from."""
     if growth is None or baseline is None:
-        return
+        return None
     before, after, most = baseline.total, report.total, growth.most(baseline.total)
     # What has no shape can only raise its side: a larger baseline allows more, a larger count is further over.
     if after > most and not baseline.is_lower_bound:
@@ -345,11 +366,12 @@ def _grown(report: Report, growth: Growth | None, baseline: Baseline | None) -> 
             f"total has grown by {exact(after - before)} since the lock, from {exact(before)} to {exact(after)}; "
             f"{exact(most - before)} would be allowed"
         )
-        yield Finding("over", "growth", "", most, after, after - most, message, growth.location)
-    elif report.uninitialized or after > most:
+        return Finding("over", "growth", "", most, after, after - most, message, growth.location)
+    if report.uninitialized or after > most:
         why = _why_unknown("total", [report.root]) if report.uninitialized else "the lock has only a lower bound"
         message = f"growth cannot be judged: {why}"
-        yield Finding("unknowable", "growth", "", most, after, None, message, growth.location)
+        return Finding("unknowable", "growth", "", most, after, None, message, growth.location)
+    return GrowthMet(most, after)
 
 
 def _unlocked(report: Report, baseline: Baseline | None) -> Iterator[Finding]:

@@ -822,6 +822,9 @@ class _Document:
                 continue
             if key in values:
                 self._note(key_node.start_mark, f"duplicate key {as_written(key)}: it is on line {lines[key]} already")
+                if path == ("models",):  # both are searched for mistakes: neither hides those of the other
+                    mark = key_node.start_mark
+                    key = key_node.value = f"{key} ({mark.line + 1}:{mark.column + 1})"
             lines.setdefault(key, key_node.start_mark.line + 1)
             values[key] = self._value(value_node, (*path, key), above)
         return values

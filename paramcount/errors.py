@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from paramcount.urls import without_secrets
@@ -71,6 +71,27 @@ class UnmatchedPattern(UsageError):
     """A pattern matches no module and no parameter."""
 
     code = "unmatched-pattern"
+
+
+class Mistakes(UsageError):
+    """Several things that cannot be meant as they stand: each of ``errors`` is one."""
+
+    def __init__(
+        self, message: str, *, errors: Sequence[UsageError] = (), hint: str | None = None, details: str = ""
+    ) -> None:
+        """Keep the errors; the first says what code they have together."""
+        super().__init__(message, hint=hint, details=details)
+        self.errors = tuple(errors)
+        if errors:
+            self.code = errors[0].code
+
+    @classmethod
+    def of(cls, errors: Sequence[UsageError]) -> UsageError:
+        """Return the one error that there is, or one that tells all of several."""
+        if len(errors) == 1:
+            return errors[0]
+        lines = "\n".join("\n  ".join(filter(None, (error.message, error.hint))) for error in errors)
+        return cls(f"{len(errors)} mistakes", errors=errors, details=lines)
 
 
 class UnreadableFile(ParamcountError):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from paramcount.errors import Mistakes, UnmatchedPattern, UsageError
 from paramcount.inventory import Inventory, Module, Note, Param, retie
 from paramcount.patterns import Matcher, demand_matches
 from paramcount.report import tally
-from paramcount.routing import Routing, route
+from paramcount.routing import Routing, WrongRouting, route
 from paramcount.units import exact
 
 _MAY_REQUIRE_GRAD = ("float", "bfloat", "complex")  # PyTorch refuses requires_grad for every other dtype
@@ -38,20 +39,42 @@ def apply(rules: Rules, inventory: Inventory) -> Inventory:
     Raises:
         UnmatchedPattern: a pattern matches no module, no parameter and, where it includes or excludes, no buffer.
         WrongRouting: the model has another number of experts.
+        Mistakes: several rules have such mistakes.
 
     """
-    inventory = route(inventory, rules.active)
+    mistakes = list(_misfits(rules, inventory))
+    try:
+        inventory = route(inventory, rules.active)
+    except (UnmatchedPattern, WrongRouting) as error:
+        mistakes.insert(0, error)
+    if mistakes:
+        raise Mistakes.of(mistakes)
     inventory = _with_requires_grad(inventory, rules)
     inventory = _restricted(inventory, rules.include, rules.exclude)
     return _only(inventory, rules.only)
 
 
+def _misfits(rules: Rules, inventory: Inventory) -> Iterator[UsageError]:
+    """Yield an error for each kind of rule whose patterns do not all match something."""
+    named = [*inventory.modules, *inventory.params]
+    restricted = [*named, *inventory.buffers, *inventory.overhead]
+    for option, patterns, things in (
+        ("freeze", rules.freeze, named),
+        ("unfreeze", rules.unfreeze, named),
+        ("include", rules.include, restricted),
+        ("exclude", rules.exclude, restricted),
+    ):
+        if patterns:
+            try:
+                names = [thing.name for thing in things if thing.name]
+                demand_matches(patterns, names, option=option, target=inventory.target)
+            except UnmatchedPattern as error:
+                yield error
+
+
 def _with_requires_grad(inventory: Inventory, rules: Rules) -> Inventory:
     if not rules.freeze and not rules.unfreeze:
         return inventory
-    names = [module.name for module in inventory.modules if module.name] + [param.name for param in inventory.params]
-    demand_matches(rules.freeze, names, option="freeze", target=inventory.target)
-    demand_matches(rules.unfreeze, names, option="unfreeze", target=inventory.target)
     freeze, unfreeze = Matcher(rules.freeze), Matcher(rules.unfreeze)
     frozen = {param.tied_to or param.name for param in inventory.params if freeze.covers(param.name)}
     unfrozen = {
@@ -71,11 +94,6 @@ def _with_requires_grad(inventory: Inventory, rules: Rules) -> Inventory:
 def _restricted(inventory: Inventory, include: Sequence[str], exclude: Sequence[str]) -> Inventory:
     if not include and not exclude:
         return inventory
-    names = [module.name for module in inventory.modules if module.name]
-    names += [param.name for param in inventory.params]
-    names += [tensor.name for tensor in (*inventory.buffers, *inventory.overhead)]
-    demand_matches(include, names, option="include", target=inventory.target)
-    demand_matches(exclude, names, option="exclude", target=inventory.target)
     included, excluded = Matcher(include), Matcher(exclude)
 
     def stays(name: str) -> bool:

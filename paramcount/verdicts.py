@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from paramcount.budgets import Finding, Judged, Verdict
+from paramcount.budgets import Finding, GrowthMet, Judged, Verdict
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Row
 from paramcount.report import Report
 from paramcount.units import exact, plural, size
@@ -149,6 +149,8 @@ def _headline(statuses: list[str]) -> str:
 
 def _rows(model: Checked) -> Iterator[Row]:
     shown: list[dict[str, Cell]] = [cells for limit in _by_limit(model.verdict.judged) for cells in _limit_rows(limit)]
+    if model.verdict.growth is not None:
+        shown.append(_growth_cells(model.verdict.growth))
     shown += [_finding_cells(finding) for finding in (*model.verdict.unmatched, *model.verdict.since)]
     for number, cells in enumerate(shown or [dict[str, Cell](verdict=model.status)]):
         first: dict[str, Cell] = (
@@ -209,6 +211,18 @@ def _finding_cells(finding: Finding) -> dict[str, Cell]:
         "actual": finding.actual,
         "share": finding.actual / finding.limit if finding.limit and finding.actual is not None else "",
         "verdict": "differs" if finding.rule == "locked" else "over" if finding.kind == "over" else "error",
+    }
+
+
+def _growth_cells(growth: GrowthMet) -> dict[str, Cell]:
+    return {
+        "rule": "growth",
+        "bound": f"≤ {exact(growth.max)}",
+        "max": growth.max,
+        "shown": exact(growth.actual),
+        "actual": growth.actual,
+        "share": growth.actual / growth.max if growth.max else "",
+        "verdict": "ok",
     }
 
 

@@ -6,15 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from paramcount.commands.annotations import for_servers
 from paramcount.commands.counting import Failure, count_all, document
 from paramcount.commands.session import Output, Session, encodable
-from paramcount.commands.specs import Jobs, Names, ShardOf, job, sharded
+from paramcount.commands.specs import Jobs, Names, ShardOf, job, mistakes, sharded
 from paramcount.errors import ParamcountError, UsageError, closest, did_you_mean, gravest
 from paramcount.grid import Grid, Result, Style
 from paramcount.renderers import renderer
@@ -85,9 +86,10 @@ def check(
         stdout = stack.enter_context(Output(None))
         result = _checked(session, config, names or [], shard, locked=locked, processes=jobs or os.cpu_count() or 1)
         for form, output in exports:
-            output.write(renderer(form).render(result, Style()))
+            output.write(renderer(form).render(for_servers(form, result), Style()))
         if result.models or format_name != "table":
-            stdout.write(renderer(format_name).render(result, session.style(sys.stdout)))
+            shaped = for_servers(format_name, result)
+            stdout.write(renderer(format_name).render(shaped, session.style(sys.stdout)))
         if annotations and os.environ.get("GITHUB_ACTIONS") == "true":
             _tell_github(result, annotate=format_name != "github")
     return gravest([*session.exit_codes, *(model.verdict.exit_code for model in result.models)])
@@ -125,13 +127,20 @@ def _checked(
         entry = baselines.entries.get(spec.name)
         total = entry.total if entry else None
         if isinstance(result, Failure):
-            said = result.error.message
-            place = next((at for at in spec.places.values() if said.startswith(f"{at}: ")), spec.location)
-            errors.append({**result.to_dict(), "name": spec.name, "location": place.to_dict()})
+            for error, place in mistakes(result.error, spec):
+                said = replace(result, error=error).to_dict()
+                errors.append({**said, "name": spec.name, "location": place.to_dict()})
             models.append(Checked(spec.name, shown(spec.target), None, locked=total))
             continue
         baseline = entry.baseline(result) if entry else None
-        verdict = judge(result, spec.budget, today=date.today(), baseline=baseline, locked=locked)  # the user's own day
+        verdict = judge(
+            result,
+            spec.budget,
+            today=date.today(),  # the user's own day
+            baseline=baseline,
+            locked=locked,
+            location=spec.location,
+        )
         models.append(Checked(spec.name, shown(spec.target), result, verdict, total, compare=baselines.exists))
     return Check(tuple(models), tuple(errors), part)
 
@@ -149,7 +158,7 @@ def _exports(pairs: list[str]) -> list[tuple[str, str]]:
 
 def _tell_github(result: Result, *, annotate: bool) -> None:
     """Annotate the pull request by what the runner reads off stderr, and add to the page of the run."""
-    if annotate and (text := renderer("github").render(result, Style())):
+    if annotate and (text := renderer("github").render(for_servers("github", result), Style())):
         print(encodable(text, sys.stderr), file=sys.stderr)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         text = renderer("markdown").render(result, Style())

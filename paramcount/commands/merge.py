@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from paramcount.catalogue import Counted, Name, Sort, ordered, table, table_of_names
+from paramcount.commands.annotations import FORMATS, for_servers
 from paramcount.commands.counting import envelope
 from paramcount.commands.session import Output, Session
 from paramcount.documents import Document, merge, read
@@ -17,7 +18,6 @@ from paramcount.grid import Grid
 from paramcount.renderers import renderer
 
 Format = Literal["table", "markdown", "csv", "tsv", "json", "github", "gitlab", "junit", "sarif"]
-_OF_A_CHECK = {"github", "gitlab", "junit", "sarif"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,11 @@ def merge_files(
     if len(documents) < len(files):
         return gravest(session.exit_codes)  # a part is no result
     merged = merge(documents)
-    if format_name in _OF_A_CHECK and merged.kind not in {"check", None}:
+    if format_name in FORMATS and merged.kind not in {"check", None}:
         raise UsageError(f"-f {format_name} is for results of check, and these are of {merged.kind}")
     with Output(output) as destination:
-        text = renderer(format_name).render(Merged(merged, sort), session.style(destination.stream))
+        result = for_servers(format_name, Merged(merged, sort))
+        text = renderer(format_name).render(result, session.style(destination.stream))
         destination.write(text)
     return merged.exit_code
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import chdir
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-import paramcount
+from paramcount.budgets import judge
 from paramcount.commands.counting import Job
 from paramcount.commands.session import Session
-from paramcount.errors import UnknownTarget, UnmatchedPattern, UsageError
-from paramcount.routing import WrongRouting
+from paramcount.errors import Mistakes, ParamcountError, UnknownTarget, UnmatchedPattern, UsageError
 from paramcount.shards import Shard
 from paramcount.units import plural
 from paramcount.urls import shown
 
 if TYPE_CHECKING:
+    from paramcount.budgets import Location
     from paramcount.cache import Cache
     from paramcount.config import Config, ModelSpec
     from paramcount.report import Report
@@ -65,33 +66,46 @@ def sharded(session: Session, items: Sequence[Item], written: str | None) -> tup
     return part, shard
 
 
-@contextmanager
-def _placed(spec: ModelSpec) -> Iterator[None]:
-    """Say where in the file a pattern is that does not fit the model: the message begins with the key it is under."""
-    try:
-        yield
-    except (UnmatchedPattern, WrongRouting) as error:
-        place = spec.places.get(error.message.partition(" ")[0], spec.location)
-        raise type(error)(f"{place}: {error.message}", hint=error.hint) from error
+def mistakes(error: ParamcountError, spec: ModelSpec) -> Iterator[tuple[ParamcountError, Location]]:
+    """Yield each of the mistakes that an error of a model tells, with its place in the file."""
+    layers = (limit.layers.location for limit in spec.budget.limits if limit.layers is not None)
+    places = [place for place in (*spec.places.values(), *layers) if place is not None]
+    for each in error.errors if isinstance(error, Mistakes) else [error]:
+        yield each, next((place for place in places if each.message.startswith(f"{place}: ")), spec.location)
+
+
+def _placed(error: UsageError, spec: ModelSpec) -> Iterator[UsageError]:
+    """Yield what does not fit the model, with its place in the file: a message begins with the key it is under."""
+    for each in error.errors if isinstance(error, Mistakes) else [error]:
+        place = spec.places.get(each.message.partition(" ")[0], spec.location)
+        yield type(each)(f"{place}: {each.message}", hint=each.hint)
+
+
+def _unmatched_layers(report: Report, spec: ModelSpec) -> Iterator[UsageError]:
+    """Yield what else would be found only once the rules are mended: patterns of limits that match no layer."""
+    for finding in judge(report, spec.budget, today=date.min).unmatched:
+        yield UnmatchedPattern(f"{finding.location}: {finding.message}")
 
 
 def job(spec: ModelSpec, config: Config, cache: Cache | None) -> Job[Report]:
     """Return the job that counts one model of a file; its paths are relative to the file."""
 
     def counted(cache: Cache | None) -> Report:
-        with chdir(config.base), _placed(spec):
-            return paramcount.count(
-                spec.target,
-                args=spec.args,
-                weights=spec.weights,
-                freeze=spec.freeze,
-                unfreeze=spec.unfreeze,
-                active=spec.active,
-                inputs=spec.inputs,
-                device=spec.device,
-                trust_remote_code=spec.trust_remote_code,
-                cache=cache,
-            )
+        from paramcount.inputs import Input
+        from paramcount.report import Report
+        from paramcount.routing import Routing
+        from paramcount.rules import Rules, apply
+        from paramcount.sources import Target, read
+
+        inputs = tuple(map(Input.parse, spec.inputs))
+        target = Target(spec.target, spec.args, spec.weights, spec.device, inputs, spec.trust_remote_code)
+        rules = Rules(spec.freeze, spec.unfreeze, active=tuple(map(Routing.parse, spec.active)))
+        with chdir(config.base):
+            inventory = read(target) if cache is None else cache.read(target)
+        try:
+            return Report.of(apply(rules, inventory))
+        except UsageError as error:
+            raise Mistakes.of([*_placed(error, spec), *_unmatched_layers(Report.of(inventory), spec)]) from error
 
     recall = None if cache is None else partial(counted, cache.only_kept())
     return Job(spec.name, shown(spec.target), partial(counted, cache), recall, isolated=not _is_catalogued(spec.target))

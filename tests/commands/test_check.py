@@ -35,7 +35,7 @@ def broken():
 
 @pytest.fixture(autouse=True)
 def _no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "CI_PROJECT_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -350,3 +350,78 @@ def test_the_python_api_raises_an_assertion_error_with_the_findings(project: Pat
         with pytest.raises(paramcount.ParamcountError) as refused:
             paramcount.check(report, **nonsense)
         assert refused.value.exit_code == 2
+
+
+def test_all_that_does_not_fit_a_model_comes_at_once_each_at_its_own_place(run: Run, project: Path) -> None:
+    write(
+        """\
+          net:
+            target: net.py:Net
+            freeze: [hed]
+            unfreeze: [bakbone]
+            active: ['experts=1/2']
+            layers:
+              heed: {total: 26}
+              head: {total: 10}
+          other: {target: net.py:Net, freeze: [hed]}
+        """
+    )
+    outcome = run("check", "-f", "json")
+    assert outcome.code == 2
+    said = [(error["name"], error["code"], error["location"]["line"]) for error in outcome.json["errors"]]
+    assert said == [("net", "unmatched-pattern", line) for line in (7, 5, 6, 9)] + [("other", "unmatched-pattern", 11)]
+    assert "net: 4 mistakes\nmodels.yaml:7:5: active 'experts' matches nothing in net.py:Net" in outcome.err
+    assert "models.yaml:9:7: layers 'heed' matches no layer of net.py:Net; did you mean head?" in outcome.err
+    assert "::error file=models.yaml,line=9,col=7" in run("check", "-f", "github").out
+
+
+def test_neither_of_two_models_of_one_name_hides_the_mistakes_of_the_other(run: Run, project: Path) -> None:
+    write("  net: {target: net.py:Net, budget: {totl: 26}}\n" * 2 + "  net: {target: net.py:Net, freez: [a]}\n")
+    said = [(each["location"]["line"], each["message"]) for each in run("check", "-f", "json").json["errors"]]
+    assert said == [
+        (3, "unknown key 'totl'; did you mean 'total'?"),
+        (4, "duplicate key 'net': it is on line 3 already"),
+        (4, "unknown key 'totl'; did you mean 'total'?"),
+        (5, "duplicate key 'net': it is on line 3 already"),
+        (5, "unknown key 'freez'; did you mean 'freeze'?"),
+    ]
+
+
+@pytest.mark.parametrize("root", ["GITHUB_WORKSPACE", "CI_PROJECT_DIR"])
+def test_a_ci_server_is_told_of_files_from_the_root_of_the_repository(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    write("  net: {target: net.py:Net, budget: {total: 20}}\n  bad: {target: net.py:Net, freeze: [hed]}\n")
+    monkeypatch.setenv(root, str(project.parent))
+    file = f"{project.name}/models.yaml"
+    assert f"::error file={file},line=3,col=38," in run("check", "-f", "github").out
+    assert {each["location"]["path"] for each in json.loads(run("check", "-f", "gitlab").out)} == {file}
+    (logged,) = json.loads(run("check", "-f", "sarif").out)["runs"]
+    assert logged["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == file
+    junit = ET.fromstring(run("check", "-f", "junit").out)
+    assert [case.text.partition(" ")[0] for case in junit.iter() if case.tag in {"failure", "error"} and case.text] == [
+        f"{file}:3:38:",
+        f"{file}:4:29:",
+    ]
+    document = run("check", "-f", "json", "--export", "github=annotations").json
+    assert document["reports"][0]["findings"][0]["location"]["file"] == "models.yaml"  # JSON is for other readers, too
+    assert f"file={file}," in Path("annotations").read_text()
+    Path("check.json").write_text(json.dumps(document))
+    assert run("merge", "check.json", "-f", "github").out == Path("annotations").read_text()
+    monkeypatch.setenv(root, str(project / "elsewhere"))
+    assert "::error file=models.yaml,line=3,col=38," in run("check", "-f", "github").out
+
+
+def test_what_no_line_asks_for_is_placed_at_the_model(run: Run, project: Path) -> None:
+    write("  net: {target: net.py:Net, budget: {total: 100}}\n")
+    (finding,) = run("check", "--locked", "-f", "json").json["reports"][0]["findings"]
+    assert finding["location"] == {"file": "models.yaml", "line": 3, "column": 3}
+
+
+def test_growth_that_is_met_has_a_row_as_a_limit_has(run: Run, project: Path) -> None:
+    write("  net: {target: net.py:Net, growth: {percent: 10, params: 5}}\n")
+    run("lock")
+    # Of 26 parameters 10 % are 2, and 5 is more.
+    row = next(line for line in run("check").out.splitlines() if "growth" in line)
+    assert row.split()[:5] == ["net", "growth", "≤", "31", "26"]
+    assert "ok" in row.split()
