@@ -42,6 +42,8 @@ def apply(rules: Rules, inventory: Inventory) -> Inventory:
         Mistakes: several rules have such mistakes.
 
     """
+    if rules == Rules():
+        return inventory
     mistakes = list(_misfits(rules, inventory))
     try:
         inventory = route(inventory, rules.active)
@@ -56,9 +58,9 @@ def apply(rules: Rules, inventory: Inventory) -> Inventory:
 
 def _misfits(rules: Rules, inventory: Inventory) -> Iterator[UsageError]:
     """Yield an error for each kind of rule whose patterns do not all match something."""
-    named = [*inventory.modules, *inventory.params]
-    restricted = [*named, *inventory.buffers, *inventory.overhead]
-    for option, patterns, things in (
+    named = [thing.name for things in (inventory.modules, inventory.params) for thing in things if thing.name]
+    restricted = [*named, *(tensor.name for tensor in (*inventory.buffers, *inventory.overhead))]
+    for option, patterns, names in (
         ("freeze", rules.freeze, named),
         ("unfreeze", rules.unfreeze, named),
         ("include", rules.include, restricted),
@@ -66,7 +68,6 @@ def _misfits(rules: Rules, inventory: Inventory) -> Iterator[UsageError]:
     ):
         if patterns:
             try:
-                names = [thing.name for thing in things if thing.name]
                 demand_matches(patterns, names, option=option, target=inventory.target)
             except UnmatchedPattern as error:
                 yield error

@@ -127,8 +127,8 @@ def _checked(
         entry = baselines.entries.get(spec.name)
         total = entry.total if entry else None
         if isinstance(result, Failure):
-            for error, place in mistakes(result.error, spec):
-                said = replace(result, error=error).to_dict()
+            for mistake, place in mistakes(result.error, spec):
+                said = replace(result, error=mistake).to_dict()
                 errors.append({**said, "name": spec.name, "location": place.to_dict()})
             models.append(Checked(spec.name, shown(spec.target), None, locked=total))
             continue

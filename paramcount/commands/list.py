@@ -164,7 +164,8 @@ def _matching(pattern: str | None, source: str | None) -> list[Name]:
     wanted = pattern.lower()
     matching = [name for name in names if fnmatchcase(name.name.lower(), wanted)]
     if not matching:
-        raise UnmatchedPattern(f"no model is named {pattern!r}", hint=_nearest(pattern, names))
+        problem = f"no model matches {pattern!r}" if set(pattern) & set("*?[") else f"no model is named {pattern!r}"
+        raise UnmatchedPattern(problem, hint=_nearest(pattern, names))
     return matching
 
 

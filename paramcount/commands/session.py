@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Literal, TextIO
 
 from paramcount import __version__
 from paramcount.errors import EXIT_CLOSED_PIPE, ParamcountError, UsageError
+from paramcount.files.patience import seconds
 from paramcount.grid import Style
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 Color = Literal["auto", "always", "never"]
 
 _A_MOMENT = 0.7  # seconds without progress
+_BETWEEN_LOOKS = 0.02  # seconds, at a pipe that nobody reads yet
 # What stands in for characters that an output's encoding may lack.
 _PLAIN = str.maketrans(
     {
@@ -222,7 +226,7 @@ class Output:
             raise UsageError(f"cannot write to {path}: it is a folder")
         try:
             if self._path.parent == Path("/dev") or (self._path.exists() and not self._path.is_file()):
-                self._draft = self._path.open("w", encoding="utf-8", newline="")  # /dev/stdout, a named pipe
+                self._draft = _opened(self._path)  # /dev/stdout, a named pipe
             else:
                 self._draft = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed in write() or close()
                     "w",
@@ -268,6 +272,32 @@ class Output:
             if self._draft.name != str(self._path):
                 Path(self._draft.name).unlink(missing_ok=True)
             self._draft = None
+
+
+def _opened(path: Path) -> IO[str]:
+    """Open what is no plain file; a named pipe once somebody reads it, for which plain opening would wait for ever."""
+    opener = _once_read if path.is_fifo() else None
+    return open(str(path), "w", encoding="utf-8", newline="", opener=opener)
+
+
+def _once_read(path: str, flags: int) -> int:
+    deadline = time.monotonic() + seconds()
+    while True:
+        try:
+            descriptor = os.open(path, (flags | os.O_NONBLOCK) & ~os.O_CREAT)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > deadline:
+                name = Path(path).name
+                hint = f"PARAMCOUNT_TIMEOUT={2 * seconds():g} waits longer"
+                raise UsageError(
+                    f"cannot write to {name}: nobody read it in {seconds():g} seconds", hint=hint
+                ) from error
+            time.sleep(_BETWEEN_LOOKS)
+        else:
+            os.set_blocking(descriptor, True)
+            return descriptor
 
 
 def _umask() -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent, indent
 
@@ -425,3 +427,21 @@ def test_growth_that_is_met_has_a_row_as_a_limit_has(run: Run, project: Path) ->
     row = next(line for line in run("check").out.splitlines() if "growth" in line)
     assert row.split()[:5] == ["net", "growth", "≤", "31", "26"]
     assert "ok" in row.split()
+
+
+def test_an_export_to_a_named_pipe_waits_for_its_reader_but_not_for_ever(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("  net: {target: net.py:Net, budget: {total: 26}}\n")
+    os.mkfifo("pipe")
+    monkeypatch.setenv("PARAMCOUNT_TIMEOUT", "0.1")
+    outcome = run("check", "--export", "json=pipe")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "cannot write to pipe: nobody read it in 0.1 seconds" in outcome.err
+    assert "PARAMCOUNT_TIMEOUT=0.2 waits longer" in outcome.err
+    monkeypatch.setenv("PARAMCOUNT_TIMEOUT", "60")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(Path("pipe").read_text)
+        assert run("check", "--export", "json=pipe").code == 0
+        assert json.loads(read.result(60))["reports"][0]["total"] == 26
+    assert Path("pipe").is_fifo()

@@ -123,6 +123,7 @@ def test_shards_make_up_the_whole(run: Run) -> None:
 
 MISTAKES: list[tuple[list[str], str]] = [
     (["resnett"], "no model is named 'resnett'"),
+    (["resnett*"], "no model matches 'resnett*'"),
     (["vit"], "'*vit*' matches"),
     (["--source", "tim"], "did you mean timm?"),
     (["--source", "gguf"], "--source 'gguf' has no list of models"),

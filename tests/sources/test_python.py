@@ -291,3 +291,67 @@ def test_an_exception_that_cannot_describe_itself_is_still_reported(folder: Path
 def test_weights_are_for_torchvision_names_only(folder: Path) -> None:
     write("net.py")
     assert isinstance(failure("net.py:Net", weights="DEFAULT"), UsageError)
+
+
+def test_what_a_dict_or_a_list_holds_is_named_as_modules_are(folder: Path) -> None:
+    write("gan.py", NET + "\n    nets = {'g': Net(5), 'd': Net}\n    stages = [Net(1), Net(2)]\n")
+    assert paramcount.count("gan.py:nets.g").total == 20
+    assert paramcount.count("gan.py:nets.d", args={"width": 1}).total == 4
+    assert paramcount.count("gan.py:stages.1").total == 8
+    error = failure("gan.py:nets")
+    assert error.message == "gan.py:nets is of type dict, not a model"
+    assert error.hint == "name one: gan.py:nets.g, gan.py:nets.d"
+    assert failure("gan.py:nets.discriminator").hint == "there is gan.py:nets.d, gan.py:nets.g"
+    assert failure("gan.py:stages.2").exit_code == 2
+    write("held.py", "from torch import nn\nnets = {'g': nn.Linear(1, 1)}\n")
+    assert failure("held.py").hint == "name one: held.py:nets.g"
+
+
+LOSSES = """
+    class Loss(nn.Module):
+        def __init__(self, gamma=2.0):
+            super().__init__()
+
+    criterion = nn.CrossEntropyLoss()
+"""
+
+
+def test_a_loss_without_parameters_is_no_model_beside_one_that_has_some(folder: Path) -> None:
+    write("net.py", NET + LOSSES)
+    assert paramcount.count("net.py").total == 16
+    assert paramcount.count("net.py:Loss").total == 0
+    write("net.py", NET + LOSSES + "\n    class Wide(Net): ...\n")
+    assert failure("net.py").message == "net.py holds 2 models"
+    write("net.py", "from torch import nn\n" + dedent(LOSSES))
+    assert failure("net.py").message == "net.py holds 2 models"  # neither has any
+
+
+def test_a_constructor_that_takes_an_object_wants_a_factory_and_the_hint_is_code_that_runs(folder: Path) -> None:
+    text = """
+        from __future__ import annotations
+        from dataclasses import dataclass
+        from torch import nn
+
+        @dataclass
+        class Config:
+            width: int = 4
+
+        class Net(nn.Module):
+            def __init__(self, config: Config):
+                super().__init__()
+                self.fc = nn.Linear(3, config.width)
+
+        class Untold(nn.Module):
+            def __init__(self, cfg): ...
+    """
+    write("net.py", text)
+    hint = failure("net.py:Net").hint
+    assert hint is not None
+    assert "-a config" not in hint
+    factory = hint.partition("write a factory, ")[2].partition(", and count net.py:build")[0]
+    assert factory == "def build(): return Net(Config())"
+    write("net.py", text + f"\n        {factory}\n")
+    assert paramcount.count("net.py:build").total == 16
+    hint = failure("net.py:Untold").hint
+    assert hint is not None
+    assert hint.startswith("add -a cfg=…; its signature is Untold(cfg); where an object is meant, write a factory")
