@@ -69,11 +69,14 @@ def on_loan(code: Code) -> Iterator[None]:
     sys.path[:0] = [*code.roots, *([] if code.file else [str(folder)])]
     sys.argv = [str(code.file or code.module)]
     leave, os._exit = os._exit, sys.exit  # type: ignore[assignment]  # no model ends the program
+    # Python takes bytecode for fresh where a file has kept its size and the second it was written in: an edit and a
+    # count from a script may be so close. What is never written is never stale, and litters no folder.
+    compiled, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     invalidate_caches()  # a file may be younger than Python's list of its folder
     try:
         yield
     finally:
-        sys.path[:], sys.argv = path, argv
+        sys.path[:], sys.argv, sys.dont_write_bytecode = path, argv, compiled
         os._exit = leave
         os.chdir(folder)
         # All are found before any is forgotten: a namespace package looks its parent up to say where it is.

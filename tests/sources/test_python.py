@@ -107,6 +107,21 @@ def test_a_files_siblings_are_importable_and_each_folder_has_its_own(folder: Pat
     assert [paramcount.count(f"{name}/net.py:wide").total for name in "aba"] == [8, 12, 8]
 
 
+@pytest.mark.parametrize("target", ["net.py:Net", "net:Net", "package/net.py:Net"])
+def test_an_edit_counts_also_where_neither_size_nor_time_tell(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    write("package/__init__.py", "")
+    for width in (4, 5):
+        for file in (write("net.py"), write("package/net.py")):
+            write(str(file), NET.replace("width: int = 4", f"width: int = {width}"))
+            os.utime(file, (1_800_000_000, 1_800_000_000))
+        assert paramcount.count(target).total == 4 * width
+    assert not list(folder.rglob("*.pyc"))
+    assert not sys.dont_write_bytecode
+
+
 def test_an_installed_module_is_a_target_too(folder: Path) -> None:
     assert paramcount.count("torch.nn:Linear", args={"in_features": 2, "out_features": 3}).total == 9
     assert "torch.nn" in sys.modules
