@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it: no test asks a network
 
 from paramcount.cli import main
 
 MODELS = Path(__file__).parent / "models"
+
+# How long an example takes says more of the machine than of the program.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # No test finds what another left, or the user's own: the tests of the cache name a folder. Child processes inherit it.
 os.environ["PARAMCOUNT_CACHE"] = "off"

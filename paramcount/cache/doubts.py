@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import CodeType
 
 # By the dotted name that a source means, however it imports it. Seeds are no draws.
 _REASONS = {
-    "the clock": r"time(?!\.(sleep|struct_time)\b)|datetime\.(datetime|date)\.(now|utcnow|today)",
+    "the clock": (
+        r"time(?!\.(sleep|struct_time)\b)|datetime\.(datetime|date)(?!\.(strptime|fromisoformat|combine|min|max)\b)"
+        r"|numpy\.datetime64|pandas\.Timestamp\.(now|utcnow|today)"
+    ),
     "chance": (
-        r"(random|numpy\.random)(?!\.(seed|setstate|set_state|getstate|get_state|Random|RandomState|Generator)\b)"
+        r"(random|numpy\.random)(?!\.(seed|setstate|set_state|getstate|get_state)\b)"
         r"|secrets|uuid\.(uuid[14]|getnode)|os\.(urandom|getrandom)|torch\.(random\.|cuda\.)?seed"
     ),
     "the process or its load": (
-        r"os\.(getpid|getppid|getlogin|getloadavg|times|statvfs|get_terminal_size)|sys\.stdin|psutil|resource|getpass"
+        r"os\.(getpid|getppid|getuid|geteuid|getlogin|getloadavg|times|statvfs|get_terminal_size|sched_getaffinity)"
+        r"|os\.environb?\._data|posix|sys\.stdin|psutil|resource|getpass"
         r"|shutil\.(disk_usage|get_terminal_size)|torch\.cuda\.(mem|memory|max_memory|utilization|list_gpu)\w*"
     ),
-    "the network": r"socket|platform\.(node|uname)",
+    "the network": r"socket|platform\.(node|uname)|os\.uname",
     # Compiled, they open files that Python does not hear of.
-    "files in an unseen way": r"safetensors|h5py|cv2|onnx|onnxruntime|lmdb|pyarrow|zarr|netCDF4|torch\.jit\.load",
+    "files in an unseen way": (
+        r"safetensors|tokenizers|sentencepiece|h5py|cv2|onnx|onnxruntime|lmdb|pyarrow|polars|duckdb|zarr|netCDF4|lxml"
+        r"|torch\.(jit\.load|(\w*Storage\.)?from_file|ops)|torchvision\.io|torchaudio"
+    ),
 }
 _DOUBTFUL = {reason: re.compile(rf"(?:{names})(?![\w])") for reason, names in _REASONS.items()}
+# What may be imported by name, and is doubtful only where it is used.
+_HARMLESS = {"datetime.datetime", "datetime.date", "numpy.random"}
+_NOT_PYTHONS = ("torch", "numpy", "jax")  # that have a ``random`` of their own
+_IN_TEXT = {"time", "datetime", "random", "secrets", "uuid", "socket", "os", "sys", "import_module", "__import__"}
 
 
 def doubts_in(file: str) -> Iterator[str]:
@@ -32,16 +44,47 @@ def doubts_in(file: str) -> Iterator[str]:
     except (OSError, SyntaxError, ValueError, RecursionError):
         yield f"{file} cannot be read as Python"
         return
-    meanings = dict(_imported(tree))
-    everything = [(1, name) for name in meanings.values() if name.endswith(".*")]  # from time import *
-    for line, name in [*everything, *_meant(tree, meanings)]:
+    for line, name in (*_imported(tree), *_meant(tree)):
         for reason, form in _DOUBTFUL.items():
-            if form.match(name):
+            if any(map(form.match, _readings(name))):
                 yield f"{file}:{line} names {name}: it may depend on {reason}"
 
 
-def _meant(tree: ast.Module, meanings: dict[str, str]) -> Iterator[tuple[int, str]]:
-    """Yield each line that uses an imported name, and the dotted name that is meant."""
+def doubtful_name(code: CodeType) -> str | None:
+    """Return a name in code that was text, by which it may get at what changes by itself; None where there is none."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return next((name for name in code.co_names if name in _IN_TEXT), None) or next(
+        filter(None, map(doubtful_name, inner)), None
+    )
+
+
+def _readings(name: str) -> Iterator[str]:
+    """Yield what a dotted name may stand for: what ``helpers.random.choice`` names may well be Python's."""
+    yield name
+    parts = name.split(".")
+    if parts[0] not in _NOT_PYTHONS:
+        yield from (".".join(parts[start:]) for start in range(1, len(parts) - 1))
+
+
+def _imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield what is imported by its own name: it can be had from here by another source, too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from ((node.lineno, name) for name in sorted(names - _HARMLESS))
+        elif isinstance(node, ast.Call) and _called(node) in {"import_module", "__import__"}:
+            yield from ((node.lineno, str(arg.value)) for arg in node.args if isinstance(arg, ast.Constant))
+        elif isinstance(node, ast.Call) and _called(node) == "seed" and not (node.args or node.keywords):
+            yield node.lineno, "random"
+
+
+def _called(node: ast.Call) -> str | None:
+    return getattr(node.func, "attr", None) or getattr(node.func, "id", None)
+
+
+def _meant(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield each line that uses an imported name, and the dotted names that may be meant."""
+    meanings, opened = _meanings(tree)
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -49,22 +92,28 @@ def _meant(tree: ast.Module, meanings: dict[str, str]) -> Iterator[tuple[int, st
         while isinstance(inner, ast.Attribute):
             attributes.append(inner.attr)
             inner = inner.value
-        if isinstance(inner, ast.Name) and inner.id in meanings:
-            yield inner.lineno, ".".join([meanings[inner.id], *reversed(attributes)])
-        elif isinstance(inner, ast.Name):
-            continue
-        else:
+        if not isinstance(inner, ast.Name):
             waiting.extend(ast.iter_child_nodes(inner))
+            continue
+        known = [meanings[inner.id]] if inner.id in meanings else [f"{module}.{inner.id}" for module in opened]
+        for meaning in known:
+            yield inner.lineno, ".".join([meaning, *reversed(attributes)])
 
 
-def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield each name that an import binds, and the dotted name it stands for."""
+def _meanings(tree: ast.Module) -> tuple[Mapping[str, str], list[str]]:
+    """Return what each name that an import binds stands for, and the modules of which all names are imported."""
+    meanings: dict[str, str] = {}
+    opened: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 top = alias.name.partition(".")[0]
-                yield (alias.asname, alias.name) if alias.asname else (top, top)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                meanings[alias.asname or top] = alias.name if alias.asname else top
+        elif isinstance(node, ast.ImportFrom):
+            module = "_" if node.level else node.module or "_"  # a module beside this one is none of Python's
             for alias in node.names:
-                bound = alias.asname or (node.module if alias.name == "*" else alias.name)
-                yield bound, f"{node.module}.{alias.name}"
+                if alias.name == "*":
+                    opened.append(module)
+                else:
+                    meanings[alias.asname or alias.name] = f"{module}.{alias.name}"
+    return meanings, opened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -48,6 +48,7 @@ class Manifest:
 _WORDS = {
     "content": "{} has changed",
     "state": "{} has come, gone or changed",
+    "lead": "{} leads elsewhere",
     "names": "what {} holds has changed",
     "modules": "the modules in {} have changed",
     "variable": "the environment variable {} has changed",
@@ -58,7 +59,7 @@ def _look_up(kind: str, subject: str, environment: Mapping[str, str]) -> Any:
     if kind == "variable":  # of which only the hash is kept: it may be a secret
         value = environment.get(subject)
         return None if value is None else _hash(os.fsencode(value))
-    return {"content": _content, "state": _state, "names": _names, "modules": _modules}[kind](subject)
+    return _FACTS[kind](subject)
 
 
 def _hash(data: bytes) -> str:
@@ -88,12 +89,20 @@ def _state(path: str) -> list[Any] | None:
     return [stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns]
 
 
+def _lead(path: str) -> str | None:
+    """Return the path that a path stands for by way of links; None where there is none on the way."""
+    real = os.path.realpath(path)
+    return None if real == os.path.abspath(path) else real  # noqa: PTH100  # the same
+
+
 def _names(folder: str) -> str | None:
-    """Return the hash of all names in a folder; None where it is not there."""
+    """Return the hash of all names in a folder, and of which are folders; None where it is not there."""
     try:
-        return _hash(os.fsencode("\0".join(sorted({*os.listdir(folder)} - {"__pycache__"}))))  # noqa: PTH208  # the same
+        with os.scandir(folder) as entries:
+            names = [entry.name + "/" * entry.is_dir() for entry in entries if entry.name != "__pycache__"]
     except OSError:
         return None
+    return _hash(os.fsencode("\0".join(sorted(names))))
 
 
 def _modules(folder: str) -> str | None:
@@ -113,3 +122,12 @@ def _is_module(entry: os.DirEntry[str]) -> bool:
     if entry.name.endswith((".py", ".pyc", ".so", ".pyd")):
         return True
     return entry.name.isidentifier() and os.path.exists(f"{entry.path}/__init__.py")  # noqa: PTH110  # the same
+
+
+_FACTS: Mapping[str, Callable[[str], Any]] = {
+    "content": _content,
+    "state": _state,
+    "lead": _lead,
+    "names": _names,
+    "modules": _modules,
+}

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Literal, TextIO
 
-from paramcount.cache.doubts import doubts_in
+from paramcount.cache.doubts import doubtful_name, doubts_in
 from paramcount.cache.key import PROGRAM
 from paramcount.cache.manifest import Doubt, Manifest
 from paramcount.modules.failure import is_installed
@@ -95,6 +95,7 @@ class Uses:
                 "variable": self.variables,
                 "content": content,
                 "state": {path for path in self.probes if os.path.realpath(path) not in known},
+                "lead": self.probes,
                 "names": self.listings,
                 "modules": self.searches,
             },
@@ -121,7 +122,7 @@ class Watch:
             "exec": self._ran,
             "import": self._imported,
             "os.listdir": self._listed,
-            "os.scandir": self._listed,
+            "os.scandir": self._scanned,
             _LOOKED_FOR: self._looked_for,
             _VARIABLE: self._read_variable,
             _VARIABLES: self._read_variables,
@@ -204,7 +205,7 @@ class Watch:
             return
         if _is_installed(path) or path.startswith(_PROGRAM):
             return
-        if _by_import() and (path.endswith((".py", ".pyc")) or "__pycache__" in path):
+        if _by_import() and (path.endswith(".py") or "__pycache__" in path):
             return  # the event of running it tells of the source
         origin = _origin()
         if path.startswith(_MACHINE):
@@ -223,7 +224,10 @@ class Watch:
     def _ran(self, code: object) -> None:
         if self._build is None or not isinstance(code, CodeType):
             return
-        if not code.co_filename.startswith(("<", _PROGRAM)) and not _is_installed(code.co_filename):
+        if code.co_filename.startswith("<"):
+            if _origin() == "user" and (name := doubtful_name(code)):
+                self._doubt(f"it runs text that names {name}")
+        elif not code.co_filename.startswith(_PROGRAM) and not _is_installed(code.co_filename):
             self._build.modules.add(code.co_filename)
             self._build.searches |= _open_places()  # where its imports may look, also if they find all loaded
 
@@ -237,6 +241,11 @@ class Watch:
             self._build.searches.add(path)
         elif _origin() != "import":
             self._build.listings.add(path)
+
+    def _scanned(self, folder: object) -> None:
+        self._listed(folder)
+        if _asker_is_user():  # what it asks of the entries, such as their sizes, makes no event
+            self._doubt("it scans a folder by itself")
 
     def _looked_for(self, target: object, *_how: object) -> None:
         path = _path(target)
@@ -302,10 +311,12 @@ def _stand_ins(watch: Watch) -> Iterator[None]:
         replaced.append((owner, name, function))
 
     replace(environ, "__getitem__", _VARIABLE)
-    replace(environ, "__iter__", _VARIABLES)
-    for name in ("stat", "lstat", "access"):
+    for name in ("__iter__", "__len__"):
+        replace(environ, name, _VARIABLES)
+    for name in ("stat", "lstat", "access", "readlink"):
         replace(os, name, _LOOKED_FOR, _is_elsewhere)
-    replace(os, "getcwd", _PLACE)
+    for name in ("getcwd", "getcwdb"):
+        replace(os, name, _PLACE)
     try:
         yield
     finally:
@@ -387,10 +398,21 @@ def _origin() -> Origin:
 
 def _by_import() -> bool:
     """Whether it is Python's own import that does something."""
+    return _asker().startswith(_MACHINERY)
+
+
+def _asker_is_user() -> bool:
+    """Whether it is neither a library nor Python's own that does something, on whosever behalf."""
+    file = _asker()
+    return bool(file) and not file.startswith(("<", _PROGRAM)) and not _is_installed(file)
+
+
+def _asker() -> str:
+    """Return the file of the first on the stack that is none of these."""
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # the same
     while frame is not None and frame.f_code.co_filename.startswith(_HERE):
         frame = frame.f_back
-    return frame is not None and frame.f_code.co_filename.startswith(_MACHINERY)
+    return "" if frame is None else frame.f_code.co_filename
 
 
 def _place() -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -124,6 +125,69 @@ INGREDIENTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], int]] = {
         3 * 5,
     ),
 }
+
+
+def relinked(name: str, target: str) -> None:
+    link = Path(name)
+    link.unlink()
+    link.symlink_to(target)
+
+
+LINKED = {
+    "the file of the model is another": "def build(): return nn.Linear({}, 1)",
+    "a link is read": "import os\ndef build(): return nn.Linear(int(os.readlink('current')), 1)",
+    "a link is followed": (
+        "from pathlib import Path\ndef build(): return nn.Linear(int(Path('current').resolve().name), 1)"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", LINKED)
+def test_where_links_lead_determines_it(reason: str, kept: Kept, folder: Path) -> None:
+    for width in ("3", "4"):
+        Path(width).mkdir()
+        Path(f"net{width}.py").write_text("from torch import nn\n" + LINKED[reason].format(width))
+    Path("current").symlink_to("3")
+    Path("net.py").symlink_to("net3.py")
+    net = Target("net.py:build")
+    assert kept.total(net) == 3 + 1
+    assert kept.has(net)
+    relinked("current", "4")
+    relinked("net.py", "net4.py")
+    assert not kept.has(net)
+    assert kept.total(net) == 4 + 1
+
+
+def test_what_is_a_folder_determines_who_walks_through_it(kept: Kept, folder: Path) -> None:
+    Path("net.py").write_text(
+        "import os\nfrom torch import nn\n"
+        "def build(): return nn.Linear(1 + sum(len(folders) for _, folders, _ in os.walk('walked')), 1)\n"
+    )
+    Path("walked").mkdir()
+    Path("walked/one").write_text("")
+    assert kept.total(Target("net.py:build")) == 1 + 1
+    assert kept.has(Target("net.py:build"))
+    Path("walked/one").unlink()
+    Path("walked/one").mkdir()
+    assert not kept.has(Target("net.py:build"))
+
+
+def test_a_module_without_its_source_determines_it(kept: Kept, folder: Path) -> None:
+    def compiled(width: int) -> None:
+        Path("source.py").write_text(f"WIDTH = {width}\n")
+        py_compile.compile("source.py", cfile="width.pyc", doraise=True)
+        Path("source.py").write_text("")
+
+    Path("net.py").write_text(
+        "from torch import nn\nfrom width import WIDTH\ndef build(): return nn.Linear(WIDTH, 1)\n"
+    )
+    compiled(3)
+    net = Target("net.py:build")
+    assert kept.total(net) == 3 + 1
+    assert kept.has(net)
+    compiled(4)
+    assert not kept.has(net)
+    assert kept.total(net) == 4 + 1
 
 
 @pytest.mark.parametrize("name", INGREDIENTS)
@@ -274,6 +338,9 @@ DOUBTS = {
     "/proc/meminfo": "open('/proc/meminfo').close()",
     "changes the current folder": "import os\nos.chdir('..')",
     "all of the environment": "import os\nCOPY = dict(os.environ)",
+    "reads all of the environment": "import os\nlen(os.environ)",
+    "runs text that names time": "exec('import time; NOW = time.time()')",
+    "scans a folder by itself": "import os\nSIZE = sum(entry.stat().st_size for entry in os.scandir('.'))",
     "compiled code": "import ctypes\nctypes.CDLL(None)",
     "is large": "open('large.bin', 'rb').close()",
     "opens a database": "import sqlite3\nsqlite3.connect(':memory:').close()",

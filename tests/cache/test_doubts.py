@@ -32,6 +32,29 @@ DOUBTED = [
     "import h5py\nh5py.File('x')",
     "class A:\n  def f(self):\n    import time\n    return [time.time_ns() for _ in range(3)]",
     "def f(:",
+    # by another name, by a helper's, and by none
+    "import datetime\nD = datetime.datetime\nD.now()",
+    "import datetime\ngetattr(datetime.datetime, 'now')()",
+    "from datetime import *\ndatetime.now()",
+    "from os import *\ngetpid()",
+    "from time import time",
+    "import helpers\nhelpers.random.choice([1, 2])",
+    "from helpers import random\nrandom.choice([1, 2])",
+    "from .helpers import os\nos.getpid()",
+    "from helpers import *\nrandom.choice([1, 2])",
+    "import importlib\nimportlib.import_module('time').time()",
+    "__import__('random').choice([1, 2])",
+    "import random\nrandom.Random().choice([1, 2])",
+    "import numpy as np\nnp.random.RandomState().rand()",
+    "import random\nrandom.seed()",
+    "import torch\ntorch.default_generator.seed()",
+    "import numpy as np\nnp.datetime64('now')",
+    "import os\nlen(os.sched_getaffinity(0))",
+    "import posix\nposix.environ",
+    "import torch\ntorch.from_file('a.bin', size=1)",
+    "import torch\ntorch.FloatStorage.from_file('a.bin', False, 1)",
+    "from tokenizers import Tokenizer\nTokenizer.from_file('a.json')",
+    "from torchvision.io import read_image",
 ]
 
 TRUSTED = [
@@ -48,6 +71,11 @@ TRUSTED = [
     "self.time.time()",
     "import os\nos.environ.get('A')\nos.path.join('a', 'b')",
     "import uuid\nuuid.uuid5(uuid.NAMESPACE_DNS, 'a')",
+    "from datetime import datetime\ndatetime.strptime('2026', '%Y')",
+    "import torch\ntorch.random.manual_seed(0)\ntorch.Generator().manual_seed(0)",
+    "from numpy import random\nrandom.seed(0)",
+    "from helpers import *\nwide(3)",
+    "import importlib\nimportlib.import_module('helpers')",
 ]
 
 
