@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -39,6 +40,7 @@ from paramcount.errors import (
 from paramcount.files.patience import DEFAULT, patience
 
 _LONGEST_TIMEOUT = 86_400  # seconds, a day
+_OBJECTS_BETWEEN_COLLECTIONS = 500_000  # by default 700: what reading a large file makes stays until the end
 _GLOBAL_FLAGS = {"-q", "--quiet", "-v", "--verbose", "--no-cache"}
 
 
@@ -174,6 +176,7 @@ def run() -> NoReturn:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # the shell closed it: 2>&-
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115  # for all of the run
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that drafts and children go, too
     code = main(sys.argv[1:])
     try:

@@ -124,7 +124,8 @@ def comparison(reports: Sequence[Report], *, alone: bool = False) -> Grid:
     for report in reports:
         is_known = first.total and not first.uninitialized and not report.uninitialized
         extra: dict[str, Cell] = {"target": report.target, "ratio": report.total / first.total if is_known else None}
-        root = _Entry("", report.root.type, 0, report.root.tally, extras=_extras_below(report.root)[id(report.root)])
+        below = _extras_below(list(report.root.walk()))
+        root = _Entry("", report.root.type, 0, report.root.tally, extras=below[id(report.root)])
         rows += _rows([root], report, columns, extra)
     said = tuple(fault for report in reports for fault in faults(report)) if alone else ()
     return Grid(f"{len(reports)} targets", columns, tuple(rows), remarks=said, summary=True)
@@ -262,8 +263,9 @@ def _cut(entries: list[_Entry]) -> list[_Entry]:
 
 def _entries(root: Layer, options: Options) -> Iterator[_Entry]:
     """Yield all that could be shown, parents first: the model, its layers and their tensors."""
-    likeness = _likeness(root) if options.fold and options.depth != "all" else None
-    below = _extras_below(root)
+    layers = list(root.walk())
+    likeness = _likeness(layers) if options.fold and options.depth != "all" else None
+    below = _extras_below(layers)
     waiting = [_Entry("", root.type, 0, root.tally, extras=below[id(root)], layer=root)]
     while waiting:  # not recursive: users nest deeper than Python's stack
         entry = waiting.pop()
@@ -324,11 +326,11 @@ _PARAM = attrgetter(*(field.name for field in fields(Param) if field.name != "na
 _BUFFER = attrgetter(*(field.name for field in fields(Buffer) if field.name != "name"))
 
 
-def _likeness(root: Layer) -> dict[int, int]:
+def _likeness(layers: Sequence[Layer]) -> dict[int, int]:
     """Return a number for each layer, by its id; two have the same number if they differ in nothing but their names."""
     numbers: dict[object, int] = {}
     likeness: dict[int, int] = {}
-    for layer in reversed(list(root.walk())):  # children first
+    for layer in reversed(layers):  # children first
         start = len(layer.name) + 1 if layer.name else 0
         traits = (  # from which its sums follow
             layer.type,
@@ -342,11 +344,11 @@ def _likeness(root: Layer) -> dict[int, int]:
     return likeness
 
 
-def _extras_below(root: Layer) -> dict[int, Extras]:
+def _extras_below(layers: Sequence[Layer]) -> dict[int, Extras]:
     """Return the extras of all at and below each layer, by its id."""
     nothing = Extras()
     below: dict[int, Extras] = {}
-    for layer in reversed(list(root.walk())):  # children first
+    for layer in reversed(layers):  # children first
         own = extras(layer.params, layer.buffers, layer.overhead) if _has_extras(layer) else nothing
         found = [each for child in layer.children if (each := below[id(child)]) is not nothing]
         below[id(layer)] = reduce(add, found, own) if found else own
@@ -357,7 +359,10 @@ def _has_extras(layer: Layer) -> bool:
     """Whether a layer may hold any itself: most of thousands do not."""
     if layer.buffers or layer.overhead:
         return True
-    return any(param.packed or param.active is not None or param.local is not None for param in layer.params)
+    for param in layer.params:  # noqa: SIM110  # any() takes three times as long, for each of thousands
+        if param.packed or param.active is not None or param.local is not None:
+            return True
+    return False
 
 
 def _tensors(entry: _Entry, layer: Layer, options: Options) -> list[_Entry]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from paramcount.errors import UsageError, closest, did_you_mean
-from paramcount.inventory import Buffer, Form, Inventory, Module, Note, Param
+from paramcount.inventory import Buffer, Form, Inventory, Note, Param
 from paramcount.pause import paused_collector
 
 _Tensor = TypeVar("_Tensor", Param, Buffer)
@@ -219,9 +219,9 @@ class Report:
     @paused_collector()
     def of(cls, inventory: Inventory) -> Report:
         """Count an inventory."""
-        root = _layers(inventory)
-        by_name = {layer.name: layer for layer in root.walk()}
-        return cls(inventory.target, inventory.source, root, inventory.params, inventory.notes, by_name, inventory.form)
+        layers = _layers(inventory)
+        root = layers[""]
+        return cls(inventory.target, inventory.source, root, inventory.params, inventory.notes, layers, inventory.form)
 
     @property
     def total(self) -> int:
@@ -256,12 +256,12 @@ class Report:
     @property
     def buffers(self) -> BufferTally:
         """Elements and bytes over ``named_buffers()``."""
-        return tally_buffers(buffer for layer in self.root.walk() for buffer in layer.buffers)
+        return tally_buffers(buffer for layer in self._by_name.values() for buffer in layer.buffers)
 
     @property
     def overhead(self) -> BufferTally:
         """Elements and bytes of scales, zero points and code books of packed parameters; no part of the total."""
-        return tally_buffers(tensor for layer in self.root.walk() for tensor in layer.overhead)
+        return tally_buffers(tensor for layer in self._by_name.values() for tensor in layer.overhead)
 
     @property
     def packed(self) -> int:
@@ -373,43 +373,41 @@ def _param_dict(param: Param) -> dict[str, Any]:
     return said
 
 
-def _layers(inventory: Inventory) -> Layer:
-    """Hang every tensor on its module, and add up from the leaves."""
+def _layers(inventory: Inventory) -> dict[str, Layer]:
+    """Hang every tensor on its module, add up from the leaves, and return all layers by name."""
     depths = {"": 0}
-    parents: dict[str, str] = {}
+    parents = [""]
     for module in inventory.modules[1:]:
-        parents[module.name] = parent = _owner(module.name, depths)
+        parents.append(parent := _owner(module.name, depths))
         depths[module.name] = depths[parent] + 1
     params, buffers = _by_owner(inventory.params, depths), _by_owner(inventory.buffers, depths)
     overhead = _by_owner(inventory.overhead, depths)
     children: dict[str, list[Layer]] = {}
-
-    def finished(module: Module) -> Layer:
+    layers: dict[str, Layer] = {}
+    for module, parent in zip(reversed(inventory.modules), reversed(parents), strict=True):  # children first
         name = module.name
-        own, below = params.get(name, ()), tuple(reversed(children.pop(name, ())))
-        return Layer(
+        own = tuple(params.get(name, ()))
+        below = tuple(reversed(children.pop(name, ())))
+        layers[name] = layer = Layer(
             name,
             module.type,
             depths[name],
-            tuple(own),
+            own,
             tuple(buffers.get(name, ())),
             below,
             _whole(tally(own) if own else _NOTHING, below),
             module.same_as,
             tuple(overhead.get(name, ())),
         )
-
-    for module in reversed(inventory.modules[1:]):
-        children.setdefault(parents[module.name], []).append(finished(module))
-    return finished(inventory.modules[0])
+        children.setdefault(parent, []).append(layer)
+    return layers
 
 
 def _owner(name: str, listed: Mapping[str, int]) -> str:
     """Return the nearest listed module above ``name``: a module's second name lists no descendants."""
-    while name:
+    name = name.rpartition(".")[0]
+    while name not in listed:  # "" always is
         name = name.rpartition(".")[0]
-        if name in listed:
-            break
     return name
 
 
@@ -424,6 +422,8 @@ def _whole(own: Tally, children: Sequence[Layer]) -> Tally:
     """Add up a layer and what is below it, without a value for each step."""
     if not children:
         return own
+    if own is _NOTHING and len(children) == 1:
+        return children[0].tally
     tallies = [own, *(child.tally for child in children)]
     return Tally(
         sum([each.trainable for each in tallies]),

@@ -76,7 +76,6 @@ _USUAL = re.compile(
     % {b"n": _NUMBER, b"b": _BLANK}
 )
 _MINUS_ZERO = re.compile(rb"-0" + _BLANK + rb"[,\]]")
-_NUMERAL = re.compile(r"(?<![^\0])[0-9]++(?![^\0])")
 _LFS_POINTER = b"version https://git-lfs"
 _LONGEST_SHOWN = 200  # characters of a name
 
@@ -108,7 +107,8 @@ def tensors(file: Ranges) -> list[Stored]:
 
 def in_order(stored: Iterable[Stored]) -> list[Stored]:
     """Return tensors ordered by the parts of their names, numbers as numbers and before words."""
-    return sorted(stored, key=_place)
+    places = _Places()
+    return sorted(stored, key=lambda tensor: [places[part] for part in tensor.name.split(".")])
 
 
 def quoted(name: str) -> str:
@@ -116,9 +116,13 @@ def quoted(name: str) -> str:
     return repr(name if len(name) <= _LONGEST_SHOWN else name[:_LONGEST_SHOWN] + "…")
 
 
-def _place(tensor: Stored) -> str:
-    """Return what puts a name in its place: part by part, numbers by their length and then their digits."""
-    return _NUMERAL.sub(lambda found: f"{len(found[0]):09}{found[0]}", tensor.name.replace(".", "\0"))
+class _Places(dict[str, str]):
+    """What puts the part of a name in its place, for each part that was met: of a number, its length goes first."""
+
+    def __missing__(self, part: str) -> str:
+        is_number = part.isascii() and part.isdecimal()
+        place = self[part] = f"{len(part):09}{part}" if is_number else part
+        return place
 
 
 class _Misfit(ValueError):
@@ -246,7 +250,9 @@ def _decoded(found: re.Match[bytes], group: int, longest: int) -> str:
 def _text(literal: bytes) -> str:
     """Return what is written between two quotes."""
     try:
-        text = str(load(b'"%b"' % literal)) if b"\\" in literal else literal.decode()
+        if b"\\" not in literal:
+            return literal.decode()
+        text = str(load(b'"%b"' % literal))
         text.encode()
     except UnicodeDecodeError as error:
         raise _Misfit("its header is not UTF-8 text") from error
