@@ -205,7 +205,13 @@ def _size(value: object) -> int:
     return value
 
 
-def _sizes(value: object) -> tuple[int, ...]:
+def sizes(value: object) -> tuple[int, ...]:
+    """Return a shape or strides, as a tuple, a list or a ``torch.Size``.
+
+    Raises:
+        MalformedPickle: it is none.
+
+    """
     if isinstance(value, Record) and class_name(value) == "Size" and isinstance(value.args, tuple) and value.args:
         value = value.args[0]
     if not isinstance(value, (tuple, list)) or len(value) > _MOST_DIMENSIONS:
@@ -248,12 +254,12 @@ def _strided(args: tuple[object, ...], dtype: str | None = None) -> Tensor:
     grad = _flag(args[4]) if len(args) > 4 else False  # noqa: PLR2004  # the oldest form ends before it
     return _sane(
         Tensor(
-            _sizes(size),
+            sizes(size),
             dtype or memory.dtype,
             grad,
             storage=memory,
             offset=_size(offset),
-            stride=_sizes(stride),
+            stride=sizes(stride),
         )
     )
 
@@ -295,7 +301,7 @@ def _dict_of(state: tuple[object, ...]) -> object:
 
 def _meta(args: tuple[object, ...], _depth: int) -> Tensor:
     dtype, size, _stride, grad = args[:4]
-    return _sane(Tensor(_sizes(size), _dtype(dtype), _flag(grad)))
+    return _sane(Tensor(sizes(size), _dtype(dtype), _flag(grad)))
 
 
 def _wrapper(args: tuple[object, ...], _depth: int) -> Tensor:
@@ -312,7 +318,7 @@ def _sparse(args: tuple[object, ...], depth: int) -> Tensor:
     inner = _tensor(values, depth)
     if inner is None:
         raise MalformedPickle("it has a sparse tensor without values")
-    return _sane(Tensor(_sizes(size), inner.dtype, requires_grad=False))
+    return _sane(Tensor(sizes(size), inner.dtype, requires_grad=False))
 
 
 def _nested(args: tuple[object, ...], depth: int) -> Tensor | None:
@@ -329,7 +335,7 @@ def _from_numpy(args: tuple[object, ...], _depth: int) -> Tensor:
     # numpy.ndarray.__reduce__: the state is the version, the shape, the dtype, the order and the data.
     if not isinstance(array, Record) or not isinstance(array.state, tuple):
         raise MalformedPickle("it has a tensor of what is no array")
-    return _sane(Tensor(_sizes(array.state[1]), _dtype(args[1]), _flag(args[3])))
+    return _sane(Tensor(sizes(array.state[1]), _dtype(args[1]), _flag(args[3])))
 
 
 def _lazy(args: tuple[object, ...], _depth: int) -> Tensor:

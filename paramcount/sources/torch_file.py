@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from paramcount.errors import UnknownTarget, UnreadableFile, closest, did_you_mean
-from paramcount.files import state_dict, torch_archive, torch_modules
+from paramcount.files import deepspeed, state_dict, torch_archive, torch_modules
 from paramcount.files.model_config import beside
 from paramcount.files.packed import Config
 from paramcount.files.pickles import MalformedPickle, Record
@@ -77,17 +77,22 @@ def _inventory(archive: Archive, file: str, path: str | None, word: str, config:
     if isinstance(part.value, Record) and parts.modules.of(part.value):
         return torch_modules.read(part.value, parts.modules, target=word, source=_NAME, notes=notes)
     tensors = list(parts.tensors(part))
+    buffers = _buffers(tensors)
+    sharded: tuple[Note, ...] = ()
+    if part.path == (deepspeed.WEIGHTS,) and (found := fields(parts.root)) is not None:
+        tensors, sharded = deepspeed.whole(tensors, found)
+        buffers = deepspeed.buffers(tensors, found) if buffers is None else buffers
     if not tensors and path is not None and fields(part.value) != {}:
         raise UnreadableFile(f"{file}: {path} holds no tensors", hint=_choices(file, parts))
     inventory = state_dict.inventory(
         [stored(each) for each in tensors],
         target=word,
         source=_NAME,
-        buffers=_buffers(tensors),
-        notes=(*notes, *_views(tensors)),
+        buffers=buffers,
+        notes=(*notes, *sharded, *_views(tensors)),
         config=config,
     )
-    if any(param.packed for param in inventory.params):
+    if sharded or any(param.packed for param in inventory.params):
         inventory = replace(inventory, form="other")
     else:
         inventory = replace(inventory, form="state dict" if _has_versions(part.value) else "bare state dict")

@@ -418,7 +418,7 @@ LAYOUTS: dict[str, Callable[[Any, Any], Any]] = {
     "deepspeed": lambda sd, opt: {
         "module": sd,
         "optimizer": opt,
-        "buffer_names": ["1.running_mean"],
+        "buffer_names": ["1.running_mean", "1.running_var", "1.num_batches_tracked"],
         "dp_world_size": 1,
     },
     "fairseq": lambda sd, opt: {"args": None, "model": sd, "last_optimizer_state": opt, "extra_state": {}},
@@ -440,6 +440,58 @@ def test_weights_are_told_from_what_training_keeps_beside_them(
     assert _total(inventory) == sum(param.numel() for param in model.parameters())
     assert len(inventory.buffers) == 3
     assert ("left-out" in _codes(inventory)) == (layout != "averages only")
+
+
+class Shared(nn.Module):
+    """Has a parameter of two names, a frozen one, a scalar, and a buffer whose name does not say that it is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(7, 5)
+        self.head = nn.Linear(5, 7)
+        self.head.weight = self.embedding.weight
+        self.head.bias.requires_grad_(requires_grad=False)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("table", torch.zeros(2, 3))
+
+
+def _model_states(model: nn.Module, shared: object) -> dict[str, Any]:
+    """Return what DeepSpeed's ZeRO-3 saves: parameters are empty, buffers are not."""
+    names = dict(model.named_parameters(remove_duplicate=False))
+    state = {name: torch.empty(0) if name in names else each for name, each in model.state_dict().items()}
+    params = list(model.named_parameters())
+    return {
+        "module": OrderedDict(state),
+        "buffer_names": [name for name, _ in model.named_buffers()],
+        "param_shapes": [OrderedDict([(name, each.shape)]) for name, each in params if each.requires_grad],
+        "frozen_param_shapes": OrderedDict((name, each.shape) for name, each in params if not each.requires_grad),
+        "shared_params": shared,
+        "optimizer": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "shared", [{"head.weight": "embedding.weight"}, [["head.weight", "embedding.weight"]]], ids=["mapping", "pairs"]
+)
+def test_parameters_that_zero_3_leaves_empty_have_the_shapes_kept_beside_them(
+    shared: object, save: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = Shared()
+    inventory = _read(save(_model_states(model, shared), tmp_path / "mp_rank_00_model_states.pt"))
+    assert {param.name: param.shape for param in inventory.params} == {
+        name: param.shape for name, param in model.named_parameters(remove_duplicate=False)
+    }
+    assert _total(inventory) == sum(param.numel() for param in model.parameters())
+    assert [buffer.name for buffer in inventory.buffers] == ["table"]
+    assert _codes(inventory) == ["sharded"]
+    assert inventory.form == "other"  # load_state_dict() would not take it
+
+
+def test_a_shape_beside_a_state_dict_that_is_none_is_an_error(tmp_path: Path) -> None:
+    states = _model_states(Shared(), None)
+    states["param_shapes"] = [{"scale": "(3,)"}]
+    with pytest.raises(UnreadableFile, match="whose shape is no list of sizes"):
+        _read(_save(states, tmp_path / "mp_rank_00_model_states.pt"))
 
 
 def test_a_note_names_what_is_left_out_and_how_large_it_is(tmp_path: Path) -> None:
