@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from paramcount.errors import BuildError, MissingLibrary, UnknownTarget, UsageError, closest, did_you_mean
+from paramcount.files.ranges import listed, within
 from paramcount.inputs import Input
 from paramcount.inventory import Inventory
 from paramcount.urls import is_url, shown
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from paramcount.modules.build import Device
 
 
+_FILES_LISTED = 3
 _PIPES = ("/dev/", "/proc/")  # /dev/stdin, and what a shell makes of <(command)
 
 
@@ -101,6 +103,8 @@ def resolve(word: str) -> tuple[Source, str]:
             return source, word
     if is_url(word) or word.startswith(_PIPES):
         raise _nameless(shown(word))
+    if (inside := listed(word)) is not None:
+        raise _folder(word, [within(word, name) for name in inside])
     raise unknown(word, (name for source in sources().values() for name in source.names()))
 
 
@@ -119,6 +123,16 @@ def _nameless(word: str) -> UnknownTarget:
     """Return the error for what may well be a file, and whose name does not say of what kind."""
     hint = f"say it: safetensors:{word}, torch_file:{word}, gguf:{word} or saved:{word}"
     return UnknownTarget(f"the name of {word} does not say what kind of file it is", hint=hint)
+
+
+def _folder(word: str, inside: Iterable[str]) -> UnknownTarget:
+    """Return the error for a folder that is no target as a whole, with the files in it that are."""
+    found = [path for path in inside if listed(path) is None and any(each.claims(path) for each in sources().values())]
+    # A .json could be anything; a saved report is the least likely in a folder of weights.
+    files = [path for path in found if not path.endswith(".json")] or found
+    more = f" and {len(files) - _FILES_LISTED} more" if len(files) > _FILES_LISTED else ""
+    hint = f"name what is meant: {' '.join(files[:_FILES_LISTED])}{more}" if files else "it holds no file to count"
+    return UnknownTarget(f"the folder {word} is no target by itself", hint=hint)
 
 
 def unknown(word: str, candidates: Iterable[str], *, name: str | None = None) -> UnknownTarget:

@@ -115,3 +115,20 @@ def test_a_word_that_no_source_claims_gets_the_closest_names_and_every_form() ->
     assert caught.value.hint.startswith("did you mean resnet50")
     for source in sources().values():
         assert source.EXAMPLE in caught.value.details
+
+
+def test_a_folder_that_is_no_target_is_an_error_with_the_files_in_it_that_are(folder: Path) -> None:
+    Path("run").mkdir()
+    with pytest.raises(UnknownTarget, match="the folder run is no target by itself") as caught:
+        resolve("run")
+    assert caught.value.hint == "it holds no file to count"
+    for name in ("args.json", "events.log", "optimizer.bin", "pytorch_model.bin"):
+        (Path("run") / name).touch()
+    with pytest.raises(UnknownTarget) as caught:
+        resolve("run")
+    assert caught.value.hint == "name what is meant: run/optimizer.bin run/pytorch_model.bin"
+    for step in range(3):
+        (Path("run") / f"step{step}.ckpt").touch()
+    with pytest.raises(UnknownTarget) as caught:
+        resolve("run")
+    assert caught.value.hint == "name what is meant: run/optimizer.bin run/pytorch_model.bin run/step0.ckpt and 2 more"

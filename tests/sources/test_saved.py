@@ -334,3 +334,11 @@ def test_an_error_is_shown_with_the_exit_code_of_its_kind(run: Run, save: Save, 
     assert "it is not JSON" in unreadable.err
     assert run("count", save(several())).code == 2
     assert run("count", folder / "none.json").code == 2
+
+
+def test_an_index_of_torch_files_is_an_error_with_the_files_that_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin.index.json"
+    path.write_text('{"metadata": {}, "weight_map": {"a": "model-2.bin", "b": "model-1.bin", "c": "model-2.bin"}}')
+    with pytest.raises(UnreadableFile, match=r"is the index of files that torch\.save wrote") as caught:
+        loaded(path)
+    assert caught.value.hint == "count the shards that it names, as one run: 'model-1.bin', 'model-2.bin'"

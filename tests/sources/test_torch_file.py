@@ -450,7 +450,7 @@ class Shared(nn.Module):
         self.embedding = nn.Embedding(7, 5)
         self.head = nn.Linear(5, 7)
         self.head.weight = self.embedding.weight
-        self.head.bias.requires_grad_(requires_grad=False)
+        self.head.bias.requires_grad = False
         self.scale = nn.Parameter(torch.ones(()))
         self.register_buffer("table", torch.zeros(2, 3))
 
