@@ -70,7 +70,7 @@ def header(file: Ranges) -> Header:
 class _Misfit(ValueError):
     """What a header says breaks a rule of the format."""
 
-    def __init__(self, problem: str, hint: str | None = None) -> None:
+    def __init__(self, problem: str, hint: str = "fetch or convert it again") -> None:
         super().__init__(problem)
         self.hint = hint
 

@@ -152,7 +152,8 @@ _PIPE = "pipe a file into it, as in: paramcount safetensors:/dev/stdin < model.s
 
 
 def _unreadable(word: str, error: Exception) -> UnreadableFile:
-    return UnreadableFile(f"cannot read {word}: {getattr(error, 'strerror', None) or error}")
+    hint = "name a file in it" if isinstance(error, IsADirectoryError) else None
+    return UnreadableFile(f"cannot read {word}: {getattr(error, 'strerror', None) or error}", hint=hint)
 
 
 def _without_waiting(path: str, flags: int) -> int:

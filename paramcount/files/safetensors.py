@@ -76,6 +76,7 @@ _USUAL = re.compile(
     % {b"n": _NUMBER, b"b": _BLANK}
 )
 _MINUS_ZERO = re.compile(rb"-0" + _BLANK + rb"[,\]]")
+_AGAIN = "fetch or save it again"
 _LFS_POINTER = b"version https://git-lfs"
 _LONGEST_SHOWN = 200  # characters of a name
 
@@ -101,7 +102,7 @@ def tensors(file: Ranges) -> list[Stored]:
         for start, _, place in spans:
             stored[place] = _with_value(stored[place], _LENGTH + len(text) + start, file)
     except (_Misfit, MalformedJson) as error:
-        raise UnreadableFile(f"{file.name} is no valid safetensors file: {error}") from error
+        raise UnreadableFile(f"{file.name} is no valid safetensors file: {error}", hint=_AGAIN) from error
     return in_order(stored)
 
 
@@ -136,7 +137,8 @@ def _header(file: Ranges) -> bytes:
     start = file.upto(0, _LENGTH)
     if len(start) < _LENGTH:
         raise UnreadableFile(
-            f"{file.name} is no safetensors file: it is {len(start)} bytes long, too short for a header"
+            f"{file.name} is no safetensors file: it is {len(start)} bytes long, too short for a header",
+            hint=_AGAIN,
         )
     length = int.from_bytes(start, "little")
     if length > _LONGEST_HEADER:
@@ -146,11 +148,12 @@ def _header(file: Ranges) -> bytes:
             hint=_hint(file),
         )
     if length == 0 or file.upto(_LENGTH, 1) not in {b"{", b""}:
-        raise UnreadableFile(f"{file.name} is no safetensors file: its header does not begin with {{")
+        raise UnreadableFile(f"{file.name} is no safetensors file: its header does not begin with {{", hint=_AGAIN)
     header = file.upto(_LENGTH, length)
     if len(header) < length:
         raise UnreadableFile(
-            f"{file.name} is cut short: its header takes {length:,} bytes, and {len(header):,} are there"
+            f"{file.name} is cut short: its header takes {length:,} bytes, and {len(header):,} are there",
+            hint=_AGAIN,
         )
     return header
 
@@ -162,13 +165,13 @@ def _demand_number(text: bytes) -> None:
         raise _Misfit(f"its header describes {number:,} tensors, and no model has over {_MOST_TENSORS:,}")
 
 
-def _hint(file: Ranges) -> str | None:
+def _hint(file: Ranges) -> str:
     start = file.upto(0, len(_LFS_POINTER))
     if start == _LFS_POINTER:
         return "it is a Git LFS pointer to the file: fetch that with git lfs pull"
     if start.lstrip()[:1] == b"<":
         return "it is a web page: fetch the file from the address of the file itself"
-    return None
+    return _AGAIN
 
 
 # The header's entries -------------------------------------------------------------------------------------------------

@@ -123,7 +123,8 @@ def _whole(first: str, named: Header, others: list[str]) -> _Read:
         for tensor in part.tensors:
             holder = holders.setdefault(tensor.name, path)
             if holder != path:
-                raise UnreadableFile(f"{quoted(tensor.name)} is in {shown(holder)} and in {shown(path)}")
+                problem = f"{quoted(tensor.name)} is in {shown(holder)} and in {shown(path)}"
+                raise UnreadableFile(problem, hint="fetch or split them again")
         stored.extend(part.tensors)
     said = named.values.get(_TENSORS, len(stored))
     if said == len(stored):

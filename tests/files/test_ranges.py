@@ -541,3 +541,9 @@ def test_a_folder_is_listed_by_its_names(tmp_path: Path) -> None:
 def test_a_file_beside_another_has_its_address(file: str, folder: str, beside: str) -> None:
     assert parent(file) == folder
     assert within(folder, "n m") == beside
+
+
+def test_a_folder_in_the_place_of_a_file_is_an_error_with_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile) as caught, opened(str(tmp_path)):
+        pass
+    assert caught.value.hint == "name a file in it"

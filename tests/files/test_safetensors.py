@@ -270,6 +270,7 @@ def test_a_malformed_file_is_refused_with_its_name_and_the_fault(kind: str, read
     assert problem in caught.value.message
     assert "\n" not in caught.value.message
     assert (reference(file) is not None) == (kind in STRICTER)
+    assert caught.value.hint == "fetch or save it again"
 
 
 @pytest.mark.parametrize("length", range(len(one())))

@@ -28,6 +28,7 @@ def refusal(word: object) -> UnreadableFile:
     with pytest.raises(UnreadableFile) as caught:
         counted(word)
     assert caught.value.exit_code == 3
+    assert caught.value.hint
     return caught.value
 
 
