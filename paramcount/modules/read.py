@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import cache
-from typing import NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,15 @@ from torch.nn.parameter import is_lazy
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.modules.adapters import find_adapters
 from paramcount.modules.packed import packed_notes
-from paramcount.modules.sharded import WRAPPED, plain_name, plain_type, sharded_notes, stored_weights, unwrapped
+from paramcount.modules.sharded import (
+    WRAPPED,
+    is_wrapped,
+    plain_name,
+    plain_type,
+    sharded_notes,
+    stored_weights,
+    unwrapped,
+)
 from paramcount.modules.stored import take_stock
 from paramcount.modules.unregistered import find_unregistered
 from paramcount.pause import paused_collector
@@ -34,28 +44,28 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     """
     sightings = list(_walk(model))
     places = [(sighting.name, sighting.module) for sighting in sightings]
+    firsts = [(sighting.name, sighting.module) for sighting in sightings if sighting.same_as is None]
     stock = take_stock(places, stored_weights(model.modules()))
-    counted = _named(model.named_parameters(), stock.taken)
-    buffered = _named(model.named_buffers(), stock.taken)
+    is_plain = _is_named_by_pytorch(model, firsts)
+    counted = _named(_registered(firsts, "_parameters") if is_plain else model.named_parameters(), stock.taken)
+    buffered = _named(_registered(firsts, "_buffers") if is_plain else model.named_buffers(), stock.taken)
     first_names = {id(tensor): name for name, tensor in counted}
     first_buffers = {id(tensor): name for name, tensor in buffered}
 
     params: dict[str, Param] = {}
     buffers: dict[str, Buffer] = {}
-    for sighting in sightings:
-        prefix = f"{sighting.name}." if sighting.name else ""
-        stocked = {param.name: param for param in stock.params.get(sighting.name, ())}
+    for place, module in places:
+        prefix = f"{place}." if place else ""
+        stocked = {param.name: param for param in stock.params[place]} if place in stock.params else _NONE
         params.update(stocked)
         # The registries themselves: unlike named_parameters() they have every name.
-        for key, param in sighting.module._parameters.items():  # noqa: SLF001
-            if param is not None and id(param) in first_names and prefix + key not in stocked:
-                params[prefix + key] = _param(prefix + key, param, first_names[id(param)])
-        for key, buffer in sighting.module._buffers.items():  # noqa: SLF001
-            if buffer is not None and id(buffer) in first_buffers:
-                is_persistent = key not in sighting.module._non_persistent_buffers_set  # noqa: SLF001
-                buffers[prefix + key] = _buffer(
-                    prefix + key, buffer, first_buffers[id(buffer)], persistent=is_persistent
-                )
+        for key, param in module._parameters.items():  # noqa: SLF001
+            if (first := first_names.get(id(param))) is not None and (name := prefix + key) not in stocked:
+                params[name] = _param(name, param, first)
+        for key, buffer in module._buffers.items():  # noqa: SLF001
+            if (first := first_buffers.get(id(buffer))) is not None:
+                is_persistent = key not in module._non_persistent_buffers_set  # noqa: SLF001
+                buffers[prefix + key] = _buffer(prefix + key, buffer, first, persistent=is_persistent)
     if not params.keys() >= set(first_names.values()):
         # The model has a named_parameters() of its own, with names of its own: those are the names.
         params = {name: _param(name, tensor, name) for name, tensor in counted}
@@ -64,7 +74,6 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
         buffers = {name: _buffer(name, tensor, name) for name, tensor in buffered}
 
     params, of_adapters = find_adapters(places, params)
-    firsts = [(sighting.name, sighting.module) for sighting in sightings if sighting.same_as is None]
     return Inventory(
         target,
         source,
@@ -87,6 +96,45 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
             *_repeat_notes(sightings),
         ),
     )
+
+
+_NONE: Mapping[str, Param] = MappingProxyType({})
+
+
+def _is_named_by_pytorch(model: nn.Module, modules: Iterable[tuple[str, nn.Module]]) -> bool:
+    """Whether ``model.named_parameters()`` is PyTorch's own in all that it does: no need to ask it then."""
+    kinds = {type(module) for _, module in modules}
+    return (
+        all(_is_own(type(model), method) and method not in vars(model) for method in _NAMING)
+        and all(
+            _is_own(kind, "named_modules")
+            and _is_own(kind, "__hash__")
+            and not issubclass(kind, torch.jit.ScriptModule)
+            for kind in kinds
+        )
+        and not any("named_modules" in vars(module) for _, module in modules)
+        and not is_wrapped(model)
+    )
+
+
+# All but the names of modules, which each module has a say in.
+_NAMING = ("named_parameters", "named_buffers", "_named_members")
+
+
+def _is_own(kind: type[nn.Module], method: str) -> bool:
+    return getattr(kind, method) is getattr(nn.Module, method)
+
+
+def _registered(
+    modules: Iterable[tuple[str, nn.Module]], registry: Literal["_parameters", "_buffers"]
+) -> Iterator[tuple[str, Any]]:
+    """Yield each tensor of a registry under its first name, as PyTorch's own methods do in several times the time."""
+    seen: set[int] = set()
+    for place, module in modules:
+        for key, tensor in vars(module)[registry].items():
+            if tensor is not None and id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield f"{place}.{key}" if place else key, tensor
 
 
 def _named(tensors: Iterable[tuple[str, _Tensor]], taken: Set[int]) -> list[tuple[str, _Tensor]]:
@@ -124,7 +172,7 @@ def _walk(model: nn.Module) -> Iterator[_Sighting]:
             if repeats > _MOST_REPEATS:
                 continue
         yield sighting
-        if same_as is not None and _is_in_circle(sighting):
+        if not module._modules or (same_as is not None and _is_in_circle(sighting)):  # noqa: SLF001
             continue
         prefix = f"{name}." if name else ""
         children = [(prefix + key, child, sighting) for key, child in module._modules.items() if child is not None]  # noqa: SLF001
@@ -149,36 +197,28 @@ def _type_name(module: nn.Module) -> str:
 def _param(name: str, tensor: Tensor, first_name: str) -> Param:
     tied_to = None if name == first_name else first_name
     if is_lazy(tensor):
-        return Param(name, None, _dtype_name(tensor.dtype), None, None, tensor.requires_grad, tied_to)
-    numel = tensor.numel()
-    return Param(
-        name,
-        tuple(tensor.shape),
-        _dtype_name(tensor.dtype),
-        numel,
-        numel * tensor.element_size(),
-        tensor.requires_grad,
-        tied_to,
-    )
+        return Param(name, None, _dtype(tensor.dtype)[0], None, None, tensor.requires_grad, tied_to)
+    numel, (dtype, itemsize) = tensor.numel(), _dtype(tensor.dtype)
+    return Param(name, tuple(tensor.shape), dtype, numel, numel * itemsize, tensor.requires_grad, tied_to)
 
 
 def _buffer(name: str, tensor: Tensor, first_name: str, *, persistent: bool = True) -> Buffer:
     tied_to = None if name == first_name else first_name
     if is_lazy(tensor):
-        return Buffer(name, None, _dtype_name(tensor.dtype), None, None, tied_to, persistent)
-    numel = tensor.numel()
-    nbytes = numel * tensor.element_size()
-    return Buffer(name, tuple(tensor.shape), _dtype_name(tensor.dtype), numel, nbytes, tied_to, persistent)
+        return Buffer(name, None, _dtype(tensor.dtype)[0], None, None, tied_to, persistent)
+    numel, (dtype, itemsize) = tensor.numel(), _dtype(tensor.dtype)
+    return Buffer(name, tuple(tensor.shape), dtype, numel, numel * itemsize, tied_to, persistent)
 
 
 @cache
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _dtype(dtype: torch.dtype) -> tuple[str, int]:
+    """Return a dtype's name, and the bytes of an element."""
+    return str(dtype).removeprefix("torch."), dtype.itemsize
 
 
 def _uninitialized_notes(modules: list[tuple[str, nn.Module]]) -> Iterator[Note]:
     for name, module in modules:
-        lazy = [key for key, param in module._parameters.items() if param is not None and is_lazy(param)]  # noqa: SLF001
+        lazy = [key for key, param in module._parameters.items() if type(param) is not nn.Parameter and is_lazy(param)]  # noqa: SLF001
         if lazy:
             message = (
                 f"{_type_name(module)} has {plural(len(lazy), 'parameter')} without a shape before a first forward "
@@ -189,22 +229,31 @@ def _uninitialized_notes(modules: list[tuple[str, nn.Module]]) -> Iterator[Note]
 
 def _shared_storage_notes(counted: list[tuple[str, nn.Parameter]]) -> Iterator[Note]:
     """Note parameters that are meant to be tied, but are two to PyTorch: ``nn.Parameter(other.weight)``."""
+    stored = [(name, tensor, storage) for name, tensor in counted if (storage := _storage(tensor)) is not None]
+    uses = Counter(storage for _, _, storage in stored)
+    if len(uses) == len(stored):
+        return
     names: dict[tuple[int, int, int], str] = {}
-    for name, tensor in counted:
-        if is_lazy(tensor) or tensor.numel() == 0:
+    for name, tensor, storage in stored:
+        if uses[storage] == 1 or tensor.numel() == 0:
             continue
-        try:
-            storage = tensor.untyped_storage()._cdata  # noqa: SLF001  # unlike data_ptr(), tells meta tensors apart
-            place = (int(storage), int(tensor.storage_offset()), tensor.numel())
-        except (RuntimeError, NotImplementedError):  # a tensor subclass without a storage of its own
-            continue
-        other = names.setdefault(place, name)
+        other = names.setdefault((storage, int(tensor.storage_offset()), tensor.numel()), name)
         if other != name:
             message = (
                 f"shares its memory with {other}, but is a parameter of its own: PyTorch counts both "
                 f"({exact(tensor.numel())} each); to tie them, assign the same nn.Parameter"
             )
             yield Note("shared-storage", name, message)
+
+
+def _storage(tensor: Tensor) -> int | None:
+    """Return what tells storages apart, meta ones too, which all have 0 for data_ptr(); None where there is none."""
+    if is_lazy(tensor):
+        return None
+    try:
+        return tensor.untyped_storage()._cdata  # noqa: SLF001
+    except (RuntimeError, NotImplementedError):  # a tensor subclass without a storage of its own
+        return None
 
 
 def _pruned_notes(modules: list[tuple[str, nn.Module]]) -> Iterator[Note]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+import torch
 from torch import distributed, nn
 
 from paramcount.inventory import Note
@@ -25,6 +26,11 @@ def unwrapped(module: nn.Module) -> nn.Module:
     while WRAPPED in module._modules:  # noqa: SLF001  # the registry itself
         module = module.get_submodule(WRAPPED)
     return module
+
+
+def is_wrapped(model: nn.Module) -> bool:
+    """Whether FSDP, in its first form, stands in the place of any of the model's modules."""
+    return _FSDP in sys.modules and any(WRAPPED in module._modules for module in model.modules())  # noqa: SLF001
 
 
 def plain_name(name: str) -> str:
@@ -56,13 +62,13 @@ def _is_plain(module: nn.Module) -> bool:
     """Whether a module simply holds its weights: a quick answer for nearly all of them."""
     for param in module._parameters.values():  # noqa: SLF001  # the registry itself
         if param is not None and (
-            type(param) is not nn.Parameter
-            or param.element_size() == 1
-            or not param.is_floating_point()
-            or "ds_shape" in vars(param)
+            type(param) is not nn.Parameter or param.dtype not in _COMPUTED_WITH or "ds_shape" in param.__dict__
         ):
             return False
     return not may_hold_packed_buffers(module)
+
+
+_COMPUTED_WITH = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 
 
 def _weights(module: nn.Module, parts: list[Stored]) -> Iterator[Stored]:
