@@ -159,6 +159,29 @@ def test_names_that_a_model_gives_its_parameters_itself_are_the_names() -> None:
     assert [(p.name, p.numel, p.tied_to) for p in report.params] == [("renamed", 12, None)]
 
 
+def test_a_module_that_hides_those_below_it_has_them_hidden() -> None:
+    class Opaque(nn.Sequential):
+        def named_modules(self, memo=None, prefix="", remove_duplicate=True):  # type: ignore[no-untyped-def]
+            del memo, remove_duplicate
+            yield prefix, self
+
+    model = nn.Sequential(nn.Linear(4, 3), Opaque(nn.Linear(5, 3)))
+    names = [name for name, _ in model.named_parameters()]
+    assert [p.name for p in paramcount.count(model).params] == names == ["0.weight", "0.bias"]
+
+
+def test_modules_that_are_equal_to_pytorch_are_one() -> None:
+    class Alike(nn.Linear):
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Alike)
+
+        def __hash__(self) -> int:
+            return 0
+
+    model = nn.Sequential(Alike(4, 3), Alike(4, 3))
+    assert paramcount.count(model).total == own_sum(model) == 15
+
+
 def test_a_model_deeper_than_pythons_stack_is_read_as_far_as_pytorch_reads_it() -> None:
     model: nn.Module = nn.Linear(2, 2)
     for _ in range(300):
