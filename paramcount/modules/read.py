@@ -60,10 +60,12 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
         params.update(stocked)
         # The registries themselves: unlike named_parameters() they have every name.
         for key, param in module._parameters.items():  # noqa: SLF001
-            if (first := first_names.get(id(param))) is not None and (name := prefix + key) not in stocked:
+            if param is None or (first := first_names.get(id(param))) is None:
+                continue
+            if (name := prefix + key) not in stocked:
                 params[name] = _param(name, param, first)
         for key, buffer in module._buffers.items():  # noqa: SLF001
-            if (first := first_buffers.get(id(buffer))) is not None:
+            if buffer is not None and (first := first_buffers.get(id(buffer))) is not None:
                 is_persistent = key not in module._non_persistent_buffers_set  # noqa: SLF001
                 buffers[prefix + key] = _buffer(prefix + key, buffer, first, persistent=is_persistent)
     if not params.keys() >= set(first_names.values()):
@@ -218,7 +220,7 @@ def _dtype(dtype: torch.dtype) -> tuple[str, int]:
 
 def _uninitialized_notes(modules: list[tuple[str, nn.Module]]) -> Iterator[Note]:
     for name, module in modules:
-        lazy = [key for key, param in module._parameters.items() if type(param) is not nn.Parameter and is_lazy(param)]  # noqa: SLF001
+        lazy = [key for key, param in module._parameters.items() if param is not None and is_lazy(param)]  # noqa: SLF001
         if lazy:
             message = (
                 f"{_type_name(module)} has {plural(len(lazy), 'parameter')} without a shape before a first forward "
@@ -251,7 +253,7 @@ def _storage(tensor: Tensor) -> int | None:
     if is_lazy(tensor):
         return None
     try:
-        return tensor.untyped_storage()._cdata  # noqa: SLF001
+        return int(tensor.untyped_storage()._cdata)  # noqa: SLF001
     except (RuntimeError, NotImplementedError):  # a tensor subclass without a storage of its own
         return None
 
