@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paramcount.files.pickles import MalformedPickle, Pairs, Record
 from paramcount.files.stored import Stored
@@ -76,8 +76,13 @@ class Parts:
             if key is None:
                 return None
             part = Part((*part.path, key), inside[key])
-        counts = self.modules.of(part.value) or self.holds_tensors(part.value) or fields(part.value) == {}
-        return part if counts else None
+        if isinstance(part.value, (list, tuple)):  # as of a model's state and its optimizer's
+            part = replace(part, without=self._optimizers(part.value))
+        holds = next(self.tensors(part, once=True), None) is not None
+        return part if self.modules.of(part.value) or holds or fields(part.value) == {} else None
+
+    def _optimizers(self, value: object) -> frozenset[str]:
+        return frozenset(key for key, each in self.children(value).items() if _is_optimizer(fields(each)))
 
     def _first(self, keys: Iterable[str], inside: dict[str, object]) -> str | None:
         """Return the first key whose value is a module, or holds tensors and is no optimizer's state."""

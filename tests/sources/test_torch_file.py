@@ -494,6 +494,16 @@ def test_a_shape_beside_a_state_dict_that_is_none_is_an_error(tmp_path: Path) ->
         _read(_save(states, tmp_path / "mp_rank_00_model_states.pt"))
 
 
+@pytest.mark.parametrize("form", [list, tuple])
+def test_in_a_list_the_states_of_optimizers_are_left_out(form: type, save: Callable[..., Path], tmp_path: Path) -> None:
+    model, optimizer = _training()
+    inventory = _read(save(form([model.state_dict(), optimizer]), tmp_path / "both.pt"))
+    assert _total(inventory) == sum(param.numel() for param in model.parameters())
+    assert [note.code for note in inventory.notes] == ["left-out", "buffers-by-name"]
+    with pytest.raises(UnreadableFile, match="holds no weights"):
+        _read(save(form([optimizer, 3]), tmp_path / "optimizers.pt"))
+
+
 def test_a_note_names_what_is_left_out_and_how_large_it_is(tmp_path: Path) -> None:
     model, optimizer = _training()
     path = _save({"state_dict": model.state_dict(), "optimizer": optimizer}, tmp_path / "last.ckpt")
