@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row
 from paramcount.inventory import Buffer, Form, Note, Param, retie
-from paramcount.loading import Loading, Tensor, differing
+from paramcount.loading import Loading, Tensor, above, differing
 from paramcount.report import Report, Tally, tally
 from paramcount.units import exact, plural, size
 
@@ -53,7 +53,7 @@ class Side:
     @classmethod
     def of(cls, report: Report, label: str | None = None) -> Side:
         """Return a report as a side; its label is its target unless another is given."""
-        holding = _above(param.name for param in report.params)
+        holding = above(param.name for param in report.params)
         layers = [layer for layer in report.layers if layer.name in holding]
         return cls(
             report.target if label is None else label,
@@ -317,15 +317,6 @@ def nearest(name: str, layers: Mapping[str, object]) -> str:
 
 
 # Names ----------------------------------------------------------------------------------------------------------------
-
-
-def _above(names: Iterable[str]) -> set[str]:
-    """Return the names of all modules above ``names``."""
-    above: set[str] = set()
-    for name in names:
-        while (name := name.rpartition(".")[0]) and name not in above:
-            above.add(name)
-    return above
 
 
 _Stripped = tuple[Side, tuple[str, ...]]  # a side, and what its names are without
@@ -665,7 +656,8 @@ def _told_apart(side: Side, other: Side) -> Side:
     if not moved:
         return side
     params = retie(param for param in side.params if param.name not in buffers)
-    layers = {name: Tally() for name in side.layers if name in _above(param.name for param in params)}
+    holding = above(param.name for param in params)
+    layers = {name: Tally() for name in side.layers if name in holding}
     for param in params:
         name, own = param.name, tally((param,))
         while name := nearest(name, layers):

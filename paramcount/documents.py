@@ -82,7 +82,7 @@ def read(data: bytes, file: str) -> Document:
     try:
         document = load(data)
     except MalformedJson as error:
-        raise _unreadable(file if error.line is None else f"{file}:{error.line}", error.problem) from error
+        raise _unreadable(error.place(file), error.problem) from error
     if not isinstance(document, dict) or "old" in document or not ({"reports", "models"} & document.keys()):
         raise _unreadable(file, "it is no result of count, check or list")
     version = document.get("format_version")

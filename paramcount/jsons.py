@@ -21,6 +21,10 @@ class MalformedJson(ValueError):
         self.problem = problem
         self.line = line
 
+    def place(self, file: str) -> str:
+        """Return where it is, if ``file`` is where the text comes from: the file's name, and the line if known."""
+        return file if self.line is None else f"{file}:{self.line}"
+
 
 class _RepeatedKey(ValueError):
     """An object has a key twice."""

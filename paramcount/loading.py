@@ -154,7 +154,7 @@ def differing(expected: Sequence[Tensor], found: Sequence[Tensor], *, fills: boo
     """
     there = {tensor.name: tensor for tensor in found}
     known = {tensor.name for tensor in expected}
-    layers_there, layers_known = _above(there), _above(known)
+    layers_there, layers_known = above(there), above(known)
     keys: list[Key] = []
     for tensor in expected:
         other = there.get(tensor.name)
@@ -179,13 +179,13 @@ def _fits(expected: Tensor, found: Tensor) -> bool:
     return expected.shape is None or expected.shape == found.shape or (expected.shape == () and found.shape == (1,))
 
 
-def _above(names: Iterable[str]) -> set[str]:
+def above(names: Iterable[str]) -> set[str]:
     """Return the names of all layers above ``names``."""
-    above: set[str] = set()
+    found: set[str] = set()
     for name in names:
-        while (name := name.rpartition(".")[0]) and name not in above:
-            above.add(name)
-    return above
+        while (name := name.rpartition(".")[0]) and name not in found:
+            found.add(name)
+    return found
 
 
 def _highest_without(name: str, layers: set[str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from paramcount.errors import UnknownTarget, UnreadableFile, UsageError
 from paramcount.files import safetensors, torch_archive
 from paramcount.files.adapters import CONFIG, adapter
-from paramcount.files.model_config import beside
+from paramcount.files.configuration import beside
 from paramcount.files.pickles import MalformedPickle
 from paramcount.files.ranges import last, opened
 from paramcount.files.state_dict import Stored, inventory

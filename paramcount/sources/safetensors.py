@@ -10,7 +10,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from paramcount.errors import UnknownTarget, UnreadableFile
-from paramcount.files.model_config import beside
+from paramcount.files.configuration import beside
 from paramcount.files.ranges import expanded, last, listed, opened, parent, within
 from paramcount.files.safetensors import in_order, quoted, tensors
 from paramcount.files.state_dict import Stored, inventory
@@ -187,8 +187,7 @@ def _document(path: str, place: str) -> Mapping[str, Any]:
     try:
         document = load(data)
     except MalformedJson as error:
-        line = place if error.line is None else f"{place}:{error.line}"
-        raise UnreadableFile(f"{line}: {error.problem}") from error
+        raise UnreadableFile(f"{error.place(place)}: {error.problem}") from error
     if not isinstance(document, dict):
         raise UnreadableFile(f"{place} is no index of shards: it is no mapping")
     return document

@@ -79,7 +79,7 @@ def _reports(path: str, file: str) -> list[Any]:
     try:
         document = load(data)
     except MalformedJson as error:
-        raise _unreadable(file if error.line is None else f"{file}:{error.line}", error.problem) from error
+        raise _unreadable(error.place(file), error.problem) from error
     reports = document.get("reports") if isinstance(document, dict) else None
     if not isinstance(reports, list):
         if isinstance(document, dict) and "model_type" in document:

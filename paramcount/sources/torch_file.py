@@ -10,7 +10,7 @@ from pathlib import Path
 
 from paramcount.errors import UnknownTarget, UnreadableFile, closest, did_you_mean
 from paramcount.files import deepspeed, state_dict, torch_archive, torch_modules
-from paramcount.files.model_config import beside
+from paramcount.files.configuration import beside
 from paramcount.files.packed import Config
 from paramcount.files.pickles import MalformedPickle, Record
 from paramcount.files.ranges import expanded, opened
