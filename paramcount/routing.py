@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
+from typing import Any
 
 from paramcount.errors import UsageError
 from paramcount.inventory import Inventory, Module, Note, Param
@@ -98,6 +99,39 @@ def experts(inventory: Inventory) -> dict[str, int | None]:
     inner = [name for name in holders if name not in outer]
     numbers = _numbers(inventory, inner)
     return {_generalized(name): numbers.get(name) for name in inner}
+
+
+# How many experts there are, and how many of them a token passes through, as the config.json of a model has it.
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k")
+_PER_TOKEN_BY_CODE = {"switch_transformers": 1, "nllb-moe": 2}  # by model_type: whose routers leave no choice
+KEYS = (*_EXPERTS, *_PER_TOKEN, "model_type")
+
+
+def routings(inventory: Inventory, said: Iterable[Mapping[str, Any]]) -> Iterator[Routing]:
+    """Yield what each token passes through of all experts whose number a part of a configuration has."""
+    per_token = {number: active for part in said for number, active in _choices(part)}
+    for pattern, number in experts(inventory).items():
+        total = next(iter(per_token), None) if number is None and len(per_token) == 1 else number
+        if total is not None and total in per_token:
+            yield Routing(pattern, per_token[total], total)
+
+
+def parts(said: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield a configuration and all that it is composed of, such as that of the text model in one of several."""
+    yield said
+    for part in said.values():
+        if isinstance(part, dict):
+            yield from parts(part)
+
+
+def _choices(said: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
+    """Yield the number of experts, and how many of them a token passes through."""
+    numbers = [value for key in _EXPERTS if type(value := said.get(key)) is int]
+    active = [value for key in _PER_TOKEN if type(value := said.get(key)) is int]
+    active += [by_code for kind, by_code in _PER_TOKEN_BY_CODE.items() if kind == said.get("model_type")]
+    if numbers and active and 0 < active[0] <= numbers[0]:
+        yield numbers[0], active[0]
 
 
 def _holds_experts(module: Module) -> bool:

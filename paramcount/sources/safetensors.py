@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from paramcount.errors import UnknownTarget, UnreadableFile
 from paramcount.files.configuration import beside
+from paramcount.files.packed import Config
 from paramcount.files.ranges import expanded, last, listed, opened, parent, within
 from paramcount.files.safetensors import in_order, quoted, tensors
 from paramcount.files.state_dict import Stored, inventory
 from paramcount.inventory import Inventory, Note
 from paramcount.jsons import MalformedJson, load
 from paramcount.pause import paused_collector
+from paramcount.routing import WrongRouting, experts, parts, route, routings
 from paramcount.sources import Target
 from paramcount.units import plural
 from paramcount.urls import is_url, is_web, shown, split
@@ -64,10 +66,20 @@ def read(target: Target, name: str) -> Inventory:
     target.demand_bare("a file of weights")
     with paused_collector():
         stored, notes = _read(name)
-        config = partial(beside, _inner(name))
+        config = cache(partial(beside, _inner(name)))
         counted = inventory(stored, target=target.word, source="safetensors", notes=notes, config=config)
         is_plain = not any(param.packed for param in counted.params)
-        return replace(counted, form="bare state dict" if is_plain else "other")
+        return replace(_routed(counted, config), form="bare state dict" if is_plain else "other")
+
+
+def _routed(counted: Inventory, config: Config) -> Inventory:
+    """Say what a token passes through, where the weights hold experts and the config beside them says how many."""
+    if not experts(counted):
+        return counted
+    try:
+        return route(counted, routings(counted, parts(config() or {})))
+    except (UnreadableFile, WrongRouting):  # a config that is broken, or of more experts than are in one of many shards
+        return counted
 
 
 _Read = tuple[list[Stored], tuple[Note, ...]]

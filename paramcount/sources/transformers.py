@@ -15,7 +15,7 @@ from paramcount.errors import BuildError, UnknownTarget, UsageError, closest, di
 from paramcount.files.configuration import BadConfiguration, read_configuration
 from paramcount.inventory import Inventory, Note
 from paramcount.modules import failures_of, take_inventory
-from paramcount.routing import Routing, experts, route
+from paramcount.routing import KEYS, route, routings
 from paramcount.sources import Target, library_of, without_warnings
 from paramcount.units import as_written
 
@@ -83,7 +83,7 @@ def read(target: Target, name: str) -> Inventory:
         inventory = take_inventory(
             construct, target=target.word, source="transformers", device=target.device, inputs=target.inputs
         )
-    inventory = route(inventory, _routings(config, inventory))
+    inventory = route(inventory, routings(inventory, _said(config)))
     return replace(inventory, notes=(*_notes(config), *inventory.notes))
 
 
@@ -292,28 +292,10 @@ def _distrusted(found: _Found, what: str) -> BadConfiguration:
     )
 
 
-# How many experts there are, and how many of them a token passes through, as configurations have it.
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k")
-_PER_TOKEN_BY_CODE = {"switch_transformers": 1, "nllb-moe": 2}  # whose routers leave no choice
-
-
-def _routings(config: Any, inventory: Inventory) -> Iterator[Routing]:
-    """Yield what each token passes through of all experts whose number a part of the configuration has."""
-    per_token = {number: active for part in _parts(config) for number, active in _choices(part)}
-    for pattern, number in experts(inventory).items():
-        total = next(iter(per_token), None) if number is None and len(per_token) == 1 else number
-        if total is not None and total in per_token:
-            yield Routing(pattern, per_token[total], total)
-
-
-def _choices(config: Any) -> Iterator[tuple[int, int]]:
-    """Yield the number of experts, and how many of them a token passes through."""
-    numbers = [value for key in _EXPERTS if type(value := getattr(config, key, None)) is int]
-    active = [value for key in _PER_TOKEN if type(value := getattr(config, key, None)) is int]
-    active += [_PER_TOKEN_BY_CODE[config.model_type]] if config.model_type in _PER_TOKEN_BY_CODE else []
-    if numbers and active and 0 < active[0] <= numbers[0]:
-        yield numbers[0], active[0]
+def _said(config: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield what a configuration and its parts say of experts, also where that is a default."""
+    for part in _parts(config):
+        yield {key: getattr(part, key, None) for key in KEYS}
 
 
 def _parts(config: Any) -> Iterator[Any]:

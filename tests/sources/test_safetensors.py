@@ -231,6 +231,57 @@ def test_a_broken_shard_is_named(sharded: Path) -> None:
     assert refusal(sharded).message == f"{sharded / TWO} is no valid safetensors file: {problem}"
 
 
+# Mixtures of experts --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixture(tmp_path: Path) -> torch.nn.Module:
+    """A model of 2 layers with 4 experts each, of which a token passes through 1, saved in several shards."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        num_experts_per_tok=1,
+    )
+    model = MixtralForCausalLM(config)
+    model.save_pretrained(tmp_path, max_shard_size="30KB")
+    return model
+
+
+def test_how_many_experts_are_active_is_told_by_the_config_beside_the_weights(
+    tmp_path: Path, mixture: torch.nn.Module
+) -> None:
+    held = sum(param.numel() for name, param in mixture.named_parameters() if ".experts." in name)
+    total = sum(param.numel() for param in mixture.parameters())
+    assert held == 2 * 4 * 3 * 16 * 32  # layers, experts, matrices
+    report = counted(tmp_path)
+    assert (report.total, report.active) == (total, total - held * 3 // 4)
+    assert report.active == counted_by_transformers(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": said}))
+    assert counted(tmp_path).active == report.active
+    for useless in ("{", "{}", json.dumps({**said, "num_experts_per_tok": 9}), json.dumps({"model_type": []})):
+        (tmp_path / "config.json").write_text(useless)
+        assert (counted(tmp_path).total, counted(tmp_path).active) == (total, total)
+
+
+def counted_by_transformers(folder: Path) -> int:
+    return Report.of(resolve(f"transformers:{folder}")[0].read(Target(f"transformers:{folder}"), str(folder))).active
+
+
+def test_a_shard_with_some_of_the_experts_is_counted_all_the_same(tmp_path: Path, mixture: torch.nn.Module) -> None:
+    shards = sorted(tmp_path.glob("*-of-*.safetensors"))
+    assert len(shards) > 2
+    reports = [counted(shard) for shard in shards]
+    assert sum(report.total for report in reports) == sum(param.numel() for param in mixture.parameters())
+
+
 # What is such a target ------------------------------------------------------------------------------------------------
 
 
