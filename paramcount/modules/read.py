@@ -229,23 +229,53 @@ def _uninitialized_notes(modules: list[tuple[str, nn.Module]]) -> Iterator[Note]
             yield Note("uninitialized", name, message)
 
 
+class _Extent(NamedTuple):
+    """Which bytes of a storage a parameter takes."""
+
+    start: int
+    position: int  # among the model's parameters
+    stop: int
+    name: str
+    numel: int
+
+
 def _shared_storage_notes(counted: list[tuple[str, nn.Parameter]]) -> Iterator[Note]:
     """Note parameters that are meant to be tied, but are two to PyTorch: ``nn.Parameter(other.weight)``."""
     stored = [(name, tensor, storage) for name, tensor in counted if (storage := _storage(tensor)) is not None]
     uses = Counter(storage for _, _, storage in stored)
     if len(uses) == len(stored):
         return
-    names: dict[tuple[int, int, int], str] = {}
-    for name, tensor, storage in stored:
-        if uses[storage] == 1 or tensor.numel() == 0:
-            continue
-        other = names.setdefault((storage, int(tensor.storage_offset()), tensor.numel()), name)
-        if other != name:
+    held: dict[int, list[_Extent]] = {}
+    for position, (name, tensor, storage) in enumerate(stored):
+        if uses[storage] > 1 and (extent := _extent(name, tensor, position)) is not None:
+            held.setdefault(storage, []).append(extent)
+    for extents in held.values():
+        yield from _overlaps(sorted(extents))
+
+
+def _extent(name: str, tensor: Tensor, position: int) -> _Extent | None:
+    """Return what a tensor takes of its storage; None where it leaves gaps, or takes nothing."""
+    start, numel, width = int(tensor.storage_offset()), tensor.numel(), tensor.element_size()
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    if numel == 0 or reach != numel:
+        return None
+    return _Extent(start * width, position, (start + numel) * width, name, numel)
+
+
+def _overlaps(extents: list[_Extent]) -> Iterator[Note]:
+    furthest = extents[0]
+    for extent in extents[1:]:
+        if extent.start < furthest.stop:
+            other, one = sorted((furthest, extent), key=lambda each: each.position)
+            sizes = f"{exact(one.numel)} each"
+            if one.numel != other.numel:
+                sizes = f"{exact(one.numel)}, and {exact(other.numel)}"
             message = (
-                f"shares its memory with {other}, but is a parameter of its own: PyTorch counts both "
-                f"({exact(tensor.numel())} each); to tie them, assign the same nn.Parameter"
+                f"shares its memory with {other.name}, but is a parameter of its own: PyTorch counts both "
+                f"({sizes}); to tie them, assign the same nn.Parameter"
             )
-            yield Note("shared-storage", name, message)
+            yield Note("shared-storage", one.name, message)
+        furthest = max(furthest, extent, key=lambda each: each.stop)
 
 
 def _storage(tensor: Tensor) -> int | None:

@@ -108,6 +108,41 @@ def test_a_parameter_made_of_anothers_memory_is_two_to_pytorch_and_is_noted() ->
     assert paramcount.count(on_meta).notes == ()  # data_ptr() is 0 for both, and tells nothing
 
 
+class Views(nn.Module):
+    """A table of 10 × 4 elements, and parameters that are parts of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Parameter(torch.empty(0))  # in its place before the table
+        self.table = nn.Embedding(10, 4)
+        self.head = nn.Parameter(self.table.weight[:3])
+        self.rest = nn.Parameter(self.table.weight[3:].t())
+        self.apart = nn.Parameter(self.table.weight.detach().clone())
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_parameter_that_is_a_part_of_another_is_noted(device: str) -> None:
+    with torch.device(device):
+        model = Views()
+    report = paramcount.count(model)
+    assert report.total == sum(param.numel() for param in model.parameters()) == 40 + 12 + 28 + 40
+    # The model's own parameters come before those of its modules.
+    notes = {(note.where, note.message.partition(";")[0]) for note in report.notes}
+    common = "but is a parameter of its own: PyTorch counts both"
+    assert notes == {
+        ("table.weight", f"shares its memory with head, {common} (40, and 12)"),
+        ("table.weight", f"shares its memory with rest, {common} (40, and 28)"),
+    }
+
+
+def test_parameters_that_lie_side_by_side_in_one_storage_share_nothing() -> None:
+    flat = torch.empty(12)
+    model = nn.ParameterList([nn.Parameter(flat[:4]), nn.Parameter(flat[4:12].view(2, 4)), nn.LSTM(2, 3).weight_ih_l0])
+    columns = torch.empty(4, 6)
+    model.extend([nn.Parameter(columns[:, :2]), nn.Parameter(columns[:, 2:])])
+    assert paramcount.count(model).notes == ()
+
+
 def test_scripted_compiled_parametrised_pruned_and_wrapped_modules_count_as_pytorch_says() -> None:
     plain = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     with warnings.catch_warnings():
