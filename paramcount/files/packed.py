@@ -19,7 +19,8 @@ from paramcount.units import exact, plural
 Config = Callable[[], Mapping[str, Any] | None]  # what the config.json beside the file says; None: there is none
 
 # Endings of the small tensors whose values say how another is packed, and how large they get.
-VALUES = (".weight_shape", ".shape", ".nbits", ".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4")
+PACKED_SHAPE = ".weight_shape"
+VALUES = (PACKED_SHAPE, ".shape", ".nbits", ".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4")
 LONGEST_VALUE = 4096  # bytes
 
 
@@ -388,7 +389,8 @@ def _compressed(group: Group, held: Stored) -> Weight | None:
         return _blocks_of_floats(held, group.demand("_scale"))
     if held.dtype != "int32":
         return None
-    shape = _numbers(group.demand("_shape"))
+    said = group.demand("_shape")
+    shape = _numbers(said)
     if shape is None:
         raise Unclear("and its weight_shape cannot be read", "save it as safetensors")
     word = _WORDS[held.dtype]
@@ -399,9 +401,10 @@ def _compressed(group: Group, held: Stored) -> Weight | None:
         fits = [bits for bits in _BITS if held.shape[-1] == -(-shape[-1] // (word // bits))]
     if not fits:
         raise Unclear(_MISFIT)
-    said = [scheme.get("num_bits") for scheme in _schemes(group)] if len(fits) > 1 else []
-    bits = next((b for b in fits if b in said), fits[0])
-    return Weight(tuple(shape), f"int{bits}")
+    asked = [scheme.get("num_bits") for scheme in _schemes(group)] if len(fits) > 1 else []
+    bits = next((b for b in fits if b in asked), fits[0])
+    told = "the weight_shape of others with tensors of the same shapes" if said.is_of_another else ""
+    return Weight(tuple(shape), f"int{bits}", told)
 
 
 def _schemes(group: Group) -> Iterator[Mapping[str, Any]]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from paramcount.errors import UnreadableFile
-from paramcount.files.packed import LONGEST_VALUE, VALUES
+from paramcount.files.packed import LONGEST_VALUE, PACKED_SHAPE, VALUES
 from paramcount.files.ranges import Ranges
 from paramcount.files.state_dict import Stored
 from paramcount.jsons import MalformedJson, load
@@ -77,6 +78,8 @@ _USUAL = re.compile(
 )
 _MINUS_ZERO = re.compile(rb"-0" + _BLANK + rb"[,\]]")
 _AGAIN = "fetch or save it again"
+_NEAR = 64 * 2**10  # bytes between two values that are read at once
+_MOST_REQUESTS = 100  # for values
 _LFS_POINTER = b"version https://git-lfs"
 _LONGEST_SHOWN = 200  # characters of a name
 
@@ -99,8 +102,10 @@ def tensors(file: Ranges) -> list[Stored]:
             spans.append((*entry[2:], len(stored)))
             stored.append(_stored(name, *entry))
         _demand_layout(spans, stored, file.size - _LENGTH - len(text))
-        for start, _, place in spans:
-            stored[place] = _with_value(stored[place], _LENGTH + len(text) + start, file)
+        begin = _LENGTH + len(text)
+        places = sorted((begin + start, place) for start, _, place in spans if _says_more(stored[place]))
+        for place, tensor in _with_values(stored, places, file):
+            stored[place] = tensor
     except (_Misfit, MalformedJson) as error:
         raise UnreadableFile(f"{file.name} is no valid safetensors file: {error}", hint=_AGAIN) from error
     return in_order(stored)
@@ -355,11 +360,38 @@ def _demand_layout(spans: list[tuple[int, int, int]], stored: list[Stored], size
         raise _Misfit(f"its tensors take {covered:,} bytes, and {size:,} are there")
 
 
-def _with_value(tensor: Stored, start: int, file: Ranges) -> Stored:
-    """Return a tensor with its value, where that is small and says how another tensor is packed."""
-    if tensor.name.endswith(VALUES) and tensor.nbytes <= LONGEST_VALUE:
-        return replace(tensor, value=file.read(start, tensor.nbytes))
-    return tensor
+def _says_more(tensor: Stored) -> bool:
+    """Whether a tensor's value is small, and says how another tensor is packed."""
+    return tensor.name.endswith(VALUES) and tensor.nbytes <= LONGEST_VALUE
+
+
+def _with_values(stored: list[Stored], places: list[tuple[int, int]], file: Ranges) -> Iterator[tuple[int, Stored]]:
+    """Yield the tensors at ``places``, each where its bytes begin and its place in ``stored``, with their values.
+
+    Where each would take a request, and there are many (three for each of tens of thousands of experts), one stands for
+    all whose tensors are of the same dtypes and shapes.
+    """
+    apart = sum(after - before > _NEAR for (before, _), (after, _) in pairwise(places))
+    kinds = _kinds(stored, places) if file.is_far and apart > _MOST_REQUESTS else {}
+    read: dict[Hashable, bytes] = {}
+    for start, place in places:
+        tensor = stored[place]
+        kind = kinds.get(tensor.name, tensor.name)
+        is_of_another = kind in read
+        value = read[kind] if is_of_another else file.read(start, tensor.nbytes)
+        read[kind] = value
+        yield place, replace(tensor, value=value, is_of_another=is_of_another)
+
+
+def _kinds(stored: list[Stored], places: Iterable[tuple[int, int]]) -> dict[str, Hashable]:
+    """Return of each tensor that holds a shape what its module holds: names, dtypes and shapes."""
+    shapes = [name for _, place in places if (name := stored[place].name).endswith(PACKED_SHAPE)]
+    held: dict[str, list[Hashable]] = {name.removesuffix(PACKED_SHAPE): [] for name in shapes}
+    for tensor in stored:
+        module, _, key = tensor.name.rpartition(".")
+        if module in held:
+            held[module].append((key, tensor.dtype, tensor.shape))
+    return {name: tuple(held[name.removesuffix(PACKED_SHAPE)]) for name in shapes}
 
 
 def _stored(name: str, dtype: str, shape: list[int], start: int, end: int) -> Stored:

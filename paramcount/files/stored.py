@@ -19,3 +19,4 @@ class Stored:
     memory: Hashable = None  # equal for tensors that are the same memory; None: it shares none
     packed: bool = False  # stored in fewer bits than it computes with: shape and numel are of what it stands for
     value: bytes | None = None  # its elements, of the few tensors that say how others are packed; None: not read
+    is_of_another: bool = False  # whether the value is that of another tensor of the same kind

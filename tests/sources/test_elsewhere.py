@@ -319,3 +319,32 @@ def test_an_adapter_on_the_web_counts_with_the_config_beside_it(tmp_path: Path) 
         report = paramcount.count(server.url("/adapter_model.safetensors?token=hush"))
         assert report.total == 256
         assert [path for path, _ in server.asked] == [f"{path}?token=hush" for path in files]
+
+
+def test_the_shapes_of_packed_experts_far_away_take_no_request_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes as int32 lie between the weights, which are int32, too."""
+    rows = [256, 128, 256, 256, 128, 256, 256, 128]
+    tensors = {}
+    for number, each in enumerate(rows):
+        tensors[f"experts.{number}.weight_packed"] = torch.zeros(each, 160, dtype=torch.int32)  # 1,280 of 4 bits
+        tensors[f"experts.{number}.weight_shape"] = torch.tensor([each, 1280], dtype=torch.int32)
+        tensors[f"experts.{number}.weight_scale"] = torch.zeros(each, 40, dtype=torch.bfloat16)
+    files = {"/experts.safetensors": safetensors.torch.save(tensors)}
+    with serving(files) as server:
+        each_read = paramcount.count(server.url("/experts.safetensors"))
+        asked = len(server.asked)
+    monkeypatch.setattr("paramcount.files.safetensors._MOST_REQUESTS", 3)
+    with serving(files) as server:
+        report = paramcount.count(server.url("/experts.safetensors"))
+        assert len(server.asked) < asked
+    assert report.total == each_read.total == sum(rows) * 1280
+    assert [(param.name, param.shape) for param in report.params] == [
+        (f"experts.{number}.weight_packed", (each, 1280)) for number, each in enumerate(rows)
+    ]
+    told = [note.message for note in report.notes if note.code == "packed"]
+    stand = "of compressed-tensors (int4) count as the weights they stand for"
+    others = (sum(rows) - 256 - 128) * 1280
+    assert told == [
+        f"2 tensors {stand}, {(256 + 128) * 1280:,} by their weight_shape and scales",
+        f"6 tensors {stand}, {others:,} by the weight_shape of others with tensors of the same shapes",
+    ]
