@@ -42,8 +42,8 @@ def names() -> Iterable[str]:
 def read(target: Target, name: str) -> Inventory:
     """Build all models of a pipeline, or a single one, without weights, and read them.
 
-    Schedulers, tokenizers and the like have no parameters, and are left out; so is, with a note, what only code that
-    comes with the pipeline could build.
+    Schedulers, tokenizers and the like have no parameters, and are left out; so is, with a note, a model whose
+    configuration is not there, or that only code that comes with the pipeline could build.
 
     Raises:
         MissingLibrary: diffusers is not installed.
@@ -107,6 +107,9 @@ def _pipeline(said: Mapping[str, Any], folder: Path, target: Target) -> tuple[_B
                 builders[name] = builder
             elif _namespace(library) is None:
                 notes.append(Note("left-out", name, f"{kind} is code that comes with the pipeline, and is not run"))
+        elif _model_class(library, kind, target) is not None:
+            missing = f"{folder / name / _CONFIG} is not there: what {kind} holds is not in the count"
+            notes.append(Note("left-out", name, missing))
     if not builders:
         raise BadConfiguration(f"{folder / _INDEX}: it has no component with a {_CONFIG} of a model")
     pipeline: type[nn.Module] = type(said[_KIND], (nn.Module,), {})
@@ -129,15 +132,21 @@ def _namespace(library: str) -> Any:
     return known.get(library) or getattr(diffusers.pipelines, library, None)
 
 
-def _model(library: str, kind: str, folder: Path, target: Target) -> _Builder | None:
-    """Return what builds a component; None for one that is no model, as a scheduler."""
+def _model_class(library: str, kind: str, target: Target) -> Any:
+    """Return the class of a component; None for one that is no model, as a scheduler."""
     from torch import nn
 
     with failures_of(target.word):
-        found: Any = getattr(_namespace(library), kind, None)
-        is_model = isinstance(found, type) and issubclass(found, nn.Module)
-        if not is_model:
-            return None
+        found = getattr(_namespace(library), kind, None)
+    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+
+
+def _model(library: str, kind: str, folder: Path, target: Target) -> _Builder | None:
+    """Return what builds a component; None for one that is no model."""
+    found = _model_class(library, kind, target)
+    if found is None:
+        return None
+    with failures_of(target.word):
         if hasattr(found, "_from_config"):  # of transformers
             config = found.config_class.from_pretrained(folder)
             return lambda: found._from_config(config)  # noqa: SLF001  # what its from_config calls

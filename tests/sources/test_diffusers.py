@@ -82,6 +82,15 @@ def test_a_component_alone_has_the_sums_of_its_own_model(pipeline: str) -> None:
     assert with_text == Sums.of_model(on_meta(lambda: transformers.CLIPTextModel(config))).total
 
 
+def test_a_model_without_its_configuration_is_left_out_and_noted(pipeline: str) -> None:
+    Path("pipe/vae/config.json").unlink()
+    report = paramcount.count(pipeline)
+    assert report.total == PUBLISHED["unet"] + PUBLISHED["text_encoder"]
+    (note,) = report.notes
+    assert (note.code, note.where) == ("left-out", "vae")
+    assert str(Path("pipe/vae/config.json")) in note.message
+
+
 def test_a_component_that_only_code_of_its_own_could_build_is_left_out_and_noted(pipeline: str) -> None:
     write("model_index.json", {**INDEX, "own": ["pipeline_own", "OwnModel"]})
     write("own/config.json", {"_class_name": "OwnModel"})
