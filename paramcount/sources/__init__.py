@@ -105,7 +105,7 @@ def resolve(word: str) -> tuple[Source, str]:
         raise _nameless(shown(word))
     if (inside := listed(word)) is not None:
         raise _folder(word, [within(word, name) for name in inside])
-    raise unknown(word, (name for source in sources().values() for name in source.names()))
+    raise unknown(word, _prefixed(word) or (name for source in sources().values() for name in source.names()))
 
 
 def read(target: Target) -> Inventory:
@@ -116,7 +116,18 @@ def read(target: Target) -> Inventory:
 
     """
     source, name = resolve(target.word)
-    return source.read(replace(target, word=shown(target.word)), name)
+    try:
+        return source.read(replace(target, word=shown(target.word)), name)
+    except UnknownTarget as error:
+        if isinstance(error.__cause__, ModuleNotFoundError) and (meant := _prefixed(target.word)):
+            error.hint = did_you_mean(meant)  # a misspelt prefix reads as the name of a module
+        raise
+
+
+def _prefixed(word: str) -> list[str]:
+    """Return the word with the prefixes that its own may be a misspelling of."""
+    prefix, colon, rest = word.partition(":")
+    return [f"{each}:{rest}" for each in closest(prefix, _names())] if colon else []
 
 
 def _nameless(word: str) -> UnknownTarget:

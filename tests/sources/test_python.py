@@ -199,6 +199,13 @@ def test_a_missing_module_is_unknown(folder: Path) -> None:
     assert "no module 'nowhere'" in error.message
 
 
+def test_a_misspelt_prefix_reads_as_a_module_and_is_told_what_it_may_mean(folder: Path) -> None:
+    error = failure("transformer:some/model")
+    assert (error.exit_code, error.hint) == (2, "did you mean transformers:some/model?")
+    write("transform.py", NET)
+    assert failure("transform:Nett").hint == "did you mean transform:Net?"
+
+
 def test_a_module_that_misses_a_library_is_told_which(folder: Path) -> None:
     write("net.py", "import no_such_library\n")
     for target in ("net.py:Net", "net:Net"):
