@@ -250,9 +250,10 @@ def grouping(report: Report, by: By) -> Grid:
 
 def _row(group: Group, by: By, report: Report, columns: Iterable[Column]) -> Row:
     counted = group.tally
+    growing = {param.trainable for param in group.params if param.numel is None}
 
-    def count(number: int) -> int:
-        return AtLeast(number) if counted.uninitialized else number
+    def count(number: int, *, grows: bool = True) -> int:
+        return AtLeast(number) if grows and counted.uninitialized else number
 
     cells: dict[str, Cell] = {
         "kind": "group",
@@ -260,9 +261,9 @@ def _row(group: Group, by: By, report: Report, columns: Iterable[Column]) -> Row
         "group": group.label,
         "tensors": len(group.params),
         "total": count(counted.total),
-        "trainable": count(counted.trainable),
-        "frozen": count(counted.frozen),
-        "unknown": count(counted.unknown),
+        "trainable": count(counted.trainable, grows=True in growing),
+        "frozen": count(counted.frozen, grows=False in growing),
+        "unknown": count(counted.unknown, grows=None in growing),
         "uninitialized": counted.uninitialized,
         "bytes": count(counted.nbytes),
         "share": share(counted, report.root.tally),

@@ -468,7 +468,7 @@ def _notes(notes: Iterable[Note]) -> Iterator[Remark]:
         by_code.setdefault(note.code, []).append(note)
     for code, alike in by_code.items():
         said = [f"{note.where}: {note.message}" if note.where else note.message for note in alike]
-        if len(said) > _REMARKS_OF_A_KIND:
-            more = len(said) - _REMARKS_OF_A_KIND
+        more = len(said) - _REMARKS_OF_A_KIND
+        if more > 1:  # one alone takes no more room than to say that there is one
             said[_REMARKS_OF_A_KIND:] = [f"{exact(more)} more of the kind; -f json lists them all"]
         yield from (Remark(f"{code}: {text}", code not in _FACTS) for text in said)

@@ -86,7 +86,7 @@ def table(checked: Iterable[Checked], errors: Iterable[str]) -> Grid:
             facts.setdefault(f"{remark.message}{place}", []).append(model.name)
     for model in models:
         for note in model.report.notes if model.report else ():
-            facts.setdefault(f"{note.code}: {note.where}: {note.message}", []).append(model.name)
+            facts.setdefault(": ".join(filter(None, (note.code, note.where, note.message))), []).append(model.name)
     remarks = [Remark(text, fault=True) for text in faults]
     remarks += [Remark(f"{', '.join(names)}: {text}") for text, names in facts.items()]
     rows = tuple(row for model in models for row in _rows(model))
@@ -142,9 +142,8 @@ def _faults(model: Checked) -> Iterator[str]:
 
 def _headline(statuses: list[str]) -> str:
     numbers = [(status, statuses.count(status)) for status in ("ok", "over", "error")]
-    return f"{plural(len(statuses), 'model')}: " + ", ".join(
-        f"{number} {status}" for status, number in numbers if number
-    )
+    verdicts = ", ".join(f"{number} {status}" for status, number in numbers if number)
+    return ": ".join(filter(None, (plural(len(statuses), "model"), verdicts)))
 
 
 def _rows(model: Checked) -> Iterator[Row]:

@@ -150,6 +150,14 @@ def test_a_group_with_a_lazy_parameter_is_a_lower_bound() -> None:
     assert cells == {"Linear": "int", "LazyLinear": "AtLeast"}
 
 
+def test_only_what_a_lazy_parameter_may_add_to_is_a_lower_bound() -> None:
+    found = report({"a": "LazyLinear"}, [lazy("a.w")])
+    (row,) = grouping(found, "type").rows
+    of = dict(zip((column.key for column in grouping(found, "type").columns), row.cells, strict=True))
+    bounded = {key for key in ("trainable", "frozen", "unknown") if type(of[key]).__name__ == "AtLeast"}
+    assert bounded == {"trainable"}
+
+
 NET = "tests/models/tutorial_cnn.py"
 
 

@@ -565,6 +565,11 @@ def test_notes_of_a_kind_are_spelt_out_up_to_a_few_and_faults_marked() -> None:
     ]
 
 
+def test_no_note_gives_way_to_a_line_that_says_there_is_one_more() -> None:
+    notes = [Note("adapter", "", f"a{number}") for number in range(4)]
+    assert said(report({}, [param("w", 1)], notes=notes))[1:] == [(f"adapter: a{number}", False) for number in range(4)]
+
+
 # Size
 
 

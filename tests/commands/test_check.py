@@ -153,6 +153,7 @@ def test_every_mistake_in_the_file_comes_at_once_in_every_form(run: Run, project
     assert "file=models.yaml,line=4,col=11" in outcome.out
     document = run("check", "-f", "json").json
     assert [error["location"]["line"] for error in document["errors"]][:2] == [3, 4]
+    assert run("check", "-f", "markdown").out.startswith("### 0 models\n")
 
 
 def test_one_run_writes_every_form(run: Run, project: Path) -> None:
@@ -336,6 +337,12 @@ def test_layers_that_no_optimizer_sees_are_named(run: Run, project: Path) -> Non
                               "        self.more = [nn.Linear(9, 9)]\n")  # fmt: skip
     write("hidden: {target: net.py:Hidden, budget: {total: 26}}\n")
     assert "hidden: unregistered: more[0]: Linear with 90 parameters" in run("check").out
+
+
+def test_a_note_about_the_whole_model_names_no_place(run: Run, project: Path) -> None:
+    (project / "net.py").write_text("from torch import nn\nnet = nn.Sequential(nn.LazyLinear(2))\n")
+    write('  net: {target: net.py, input: "1,3", budget: {total: 8}}\n')
+    assert "  net: input: 2 parameters of lazy layers" in run("check").out
 
 
 def test_the_python_api_raises_an_assertion_error_with_the_findings(project: Path) -> None:
