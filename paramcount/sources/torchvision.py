@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -15,7 +14,7 @@ from paramcount.errors import UsageError, closest, did_you_mean
 from paramcount.inventory import Inventory
 from paramcount.modules import failures_of, take_inventory
 from paramcount.modules.compiler import compiler_put_off
-from paramcount.sources import Target, unknown
+from paramcount.sources import Target, unknown, without_warnings
 
 EXAMPLE = "resnet50"
 LIBRARIES = ("torchvision",)
@@ -57,9 +56,7 @@ def read(target: Target, name: str) -> Inventory:
         from torchvision import models
     builder = models.get_model_builder(name)
     arguments = _arguments(builder, target, name)
-    with warnings.catch_warnings():
-        # That googlenet and inception_v3 will be initialised in another way one day concerns no count.
-        warnings.simplefilter("ignore", FutureWarning)
+    with without_warnings():  # how googlenet will be initialised one day, or what of torch.ao goes, concerns no count
         inventory = take_inventory(
             lambda: builder(**arguments),
             target=target.word,

@@ -76,6 +76,11 @@ def test_quantised_weights_stand_for_the_float_model_that_they_were_made_from() 
     assert paramcount.count("quantized_resnet50", weights="DEFAULT").total == published.meta["num_params"]
 
 
+def test_what_the_library_warns_of_is_kept_out(recwarn: pytest.WarningsRecorder) -> None:
+    paramcount.count("quantized_googlenet", args={"quantize": True})  # which warns of its observers, and of torch.ao
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_weights_may_be_named_with_or_without_their_enumeration() -> None:
     default = models.get_model_weights("fasterrcnn_resnet50_fpn").DEFAULT
     short = paramcount.count("fasterrcnn_resnet50_fpn", weights="DEFAULT")
