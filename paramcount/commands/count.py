@@ -208,7 +208,7 @@ def count(
         typer.Option("-o", "--output", metavar="FILE", help="Write the result to a file.", rich_help_panel="Output"),
     ] = None,
 ) -> int:
-    """Count the parameters of torchvision models, of your own, and of checkpoints."""
+    """Count the parameters of models, yours or a library's, and of checkpoints."""
     session: Session = context.obj
     if value is not None and format_name is not None:
         raise UsageError("--value prints a bare number, and --format something else", hint="give one of the two")
