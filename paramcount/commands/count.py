@@ -179,7 +179,7 @@ def count(
     by: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="|".join(_GROUPINGS),
+            metavar=f"<{'|'.join(_GROUPINGS)}>",
             help="Sort the parameters into groups, as a further table. Repeatable.",
             rich_help_panel="Display",
         ),
