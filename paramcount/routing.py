@@ -95,7 +95,7 @@ def experts(inventory: Inventory) -> dict[str, int | None]:
     The number is None where its parameters do not show it.
     """
     holders = [module.name for module in inventory.modules if _holds_experts(module) and module.same_as is None]
-    outer = {name for name in holders if any(other.startswith(f"{name}.") for other in holders)}
+    outer = {above for name in holders for above in _above(name)}
     inner = [name for name in holders if name not in outer]
     numbers = _numbers(inventory, inner)
     return {_generalized(name): numbers.get(name) for name in inner}
@@ -111,6 +111,8 @@ KEYS = (*_EXPERTS, *_PER_TOKEN, "model_type")
 def routings(inventory: Inventory, said: Iterable[Mapping[str, Any]]) -> Iterator[Routing]:
     """Yield what each token passes through of all experts whose number a part of a configuration has."""
     per_token = {number: active for part in said for number, active in _choices(part)}
+    if not per_token:  # as for most models, whose thousands of modules need not be looked through
+        return
     for pattern, number in experts(inventory).items():
         total = next(iter(per_token), None) if number is None and len(per_token) == 1 else number
         if total is not None and total in per_token:
@@ -132,6 +134,11 @@ def _choices(said: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
     active += [by_code for kind, by_code in _PER_TOKEN_BY_CODE.items() if kind == said.get("model_type")]
     if numbers and active and 0 < active[0] <= numbers[0]:
         yield numbers[0], active[0]
+
+
+def _above(name: str) -> Iterator[str]:
+    while name := name.rpartition(".")[0]:
+        yield name
 
 
 def _holds_experts(module: Module) -> bool:

@@ -18,7 +18,7 @@ from paramcount.files.state_dict import Stored, inventory
 from paramcount.inventory import Inventory, Note
 from paramcount.jsons import MalformedJson, load
 from paramcount.pause import paused_collector
-from paramcount.routing import WrongRouting, experts, parts, route, routings
+from paramcount.routing import WrongRouting, parts, route, routings
 from paramcount.sources import Target
 from paramcount.units import plural
 from paramcount.urls import is_url, is_web, shown, split
@@ -74,7 +74,7 @@ def read(target: Target, name: str) -> Inventory:
 
 def _routed(counted: Inventory, config: Config) -> Inventory:
     """Say what a token passes through, where the weights hold experts and the config beside them says how many."""
-    if not experts(counted):
+    if not any("experts" in param.name for param in counted.params):
         return counted
     try:
         return route(counted, routings(counted, parts(config() or {})))
