@@ -27,6 +27,7 @@ from paramcount.commands.lock import lock
 from paramcount.commands.merge import merge_files
 from paramcount.commands.schema import schema
 from paramcount.commands.session import Color, Session
+from paramcount.commands.values import leave_unconverted
 from paramcount.errors import (
     EXIT_CLOSED_PIPE,
     EXIT_INTERRUPTED,
@@ -48,7 +49,14 @@ class _Commands(TyperGroup):
     """Commands of which ``count`` may be left out, and whose global options may stand anywhere."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        leave_unconverted(self.get_params(ctx))
         return super().parse_args(ctx, _in_full(args, self.commands))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            leave_unconverted(command.get_params(ctx))
+        return command
 
 
 def _in_full(args: Sequence[str], commands: Sequence[str] | Any) -> list[str]:

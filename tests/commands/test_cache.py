@@ -126,7 +126,7 @@ def test_a_hit_imports_no_torch(cache: Path, folder: Path) -> None:
     code = (
         "import sys\nfrom paramcount.cli import main\n"
         "assert main(['net.py:build', 'squeezenet1_0', '--depth', '1']) == 0\n"
-        "print(sorted({'torch', 'torchvision', 'numpy', 'yaml'} & set(sys.modules)), file=sys.stderr)"
+        "print(sorted({'torch', 'torchvision', 'numpy', 'yaml', 'pydantic'} & set(sys.modules)), file=sys.stderr)"
     )
     cold, warm = (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
