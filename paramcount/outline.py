@@ -39,6 +39,7 @@ _FACTS = frozenset(
         "active",
         "sharded",
         "input",
+        "unrouted",
     }
 )
 

@@ -17,7 +17,7 @@ from paramcount.units import exact
 
 _FORM = re.compile(r"(?P<pattern>.+)=(?P<active>[0-9]{1,9})/(?P<experts>[0-9]{1,9})", re.DOTALL)
 _EXAMPLE = "for example: '*.experts=2/8', where each token passes through 2 of 8"
-_CODE = "active"  # of the note
+_CODE, _UNROUTED = "active", "unrouted"  # of the notes
 _NUMBERED = re.compile(r"(?:expert_)?[0-9]+")
 _STACKED = 3  # dimensions of the matrices of all experts in one tensor, the experts first
 
@@ -84,7 +84,10 @@ def route(inventory: Inventory, routings: Iterable[Routing]) -> Inventory:
             if (param.tied_to or param.name) not in always:
                 shares[param.name] = (Fraction(routing.active, routing.experts), routing)
     routed = replace(inventory, params=tuple(_shared_out(inventory.params, shares)))
-    notes = (note for note in routed.notes if note.code != _CODE)  # what it said before, of other shares
+    told = Matcher([routing.pattern for routing in routings])
+    notes = (  # without what was said before, of other shares or of none
+        note for note in routed.notes if note.code != _CODE and not (note.code == _UNROUTED and told.covers(note.where))
+    )
     return replace(routed, notes=(*notes, _note(routed.params, routings)))
 
 
@@ -117,6 +120,16 @@ def routings(inventory: Inventory, said: Iterable[Mapping[str, Any]]) -> Iterato
         total = next(iter(per_token), None) if number is None and len(per_token) == 1 else number
         if total is not None and total in per_token:
             yield Routing(pattern, per_token[total], total)
+
+
+def unrouted(inventory: Inventory, routings: Iterable[Routing]) -> Iterator[Note]:
+    """Note experts of which nothing says how many a token passes through: all of them count as active."""
+    known = {routing.pattern for routing in routings}
+    for pattern, number in experts(inventory).items():
+        if pattern not in known:
+            count = "its experts" if number is None else f"its {number} experts"
+            message = f"nothing says how many of {count} a token passes through, so all count as active"
+            yield Note(_UNROUTED, pattern, f"{message}; --active '{pattern}=K/{number or 'N'}' does")
 
 
 def parts(said: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

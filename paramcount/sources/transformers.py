@@ -15,7 +15,7 @@ from paramcount.errors import BuildError, UnknownTarget, UsageError, closest, di
 from paramcount.files.configuration import BadConfiguration, read_configuration
 from paramcount.inventory import Inventory, Note
 from paramcount.modules import failures_of, take_inventory
-from paramcount.routing import KEYS, route, routings
+from paramcount.routing import KEYS, route, routings, unrouted
 from paramcount.sources import Target, library_of, without_warnings
 from paramcount.units import as_written
 
@@ -83,8 +83,9 @@ def read(target: Target, name: str) -> Inventory:
         inventory = take_inventory(
             construct, target=target.word, source="transformers", device=target.device, inputs=target.inputs
         )
-    inventory = route(inventory, routings(inventory, _said(config)))
-    return replace(inventory, notes=(*_notes(config), *inventory.notes))
+    routed = tuple(routings(inventory, _said(config)))
+    inventory = route(inventory, routed)
+    return replace(inventory, notes=(*_notes(config), *inventory.notes, *unrouted(inventory, routed)))
 
 
 # The file -------------------------------------------------------------------------------------------------------------

@@ -509,3 +509,22 @@ def test_routing_by_hand_goes_before_the_configuration_s() -> None:
     # A layer's experts are 8 times three matrices of 4096 by 14336.
     assert two.active - one.active == 32 * 3 * 4096 * 14336
     assert [note.code for note in one.notes].count("active") == 1
+
+
+def test_experts_of_which_nothing_says_how_many_are_active_are_noted_with_the_cure(tmp_path: Path) -> None:
+    config = transformers.AutoConfig.for_model("deepseek_v2")
+    config.num_hidden_layers = 4
+    (tmp_path / "config.json").write_text(config.to_json_string(use_diff=False), encoding="utf-8")
+    report = paramcount.count(f"transformers:{tmp_path}")
+    assert report.active == report.total
+    (note,) = [note for note in report.notes if note.code == "unrouted"]
+    assert note.where == "layers.*.mlp.experts"
+    assert "--active 'layers.*.mlp.experts=K/64'" in note.message
+    told = paramcount.count(f"transformers:{tmp_path}", active="layers.*.mlp.experts=6/64")
+    assert told.active < told.total
+    assert "unrouted" not in {note.code for note in told.notes}
+
+
+@pytest.mark.parametrize("name", ["mixtral-8x7b", "gpt2"])
+def test_where_all_is_said_of_experts_nothing_is_noted(name: str) -> None:
+    assert "unrouted" not in {note.code for note in paramcount.count(f"transformers:{CONFIGS / name}.json").notes}
