@@ -23,6 +23,7 @@ from paramcount.errors import (
     did_you_mean,
     gravest,
 )
+from paramcount.patterns import above
 from paramcount.report import Layer, Report, Tally, extras, tally_buffers
 from paramcount.units import exact, parse_count, parse_size, plural, short, size
 
@@ -399,15 +400,10 @@ def _matching(layers: Layers, by_name: Mapping[str, Layer]) -> list[tuple[str, l
     found = {layer.name: layer for layer in named}
     if layers.each:
         return [(name, [layer]) for name, layer in found.items()]
-    outermost = [layer for name, layer in found.items() if not any(above in found for above in _above(name))]
+    outermost = [layer for name, layer in found.items() if above([name]).isdisjoint(found)]
     if not outermost:
         return []
     return [(outermost[0].name if len(outermost) == 1 else layers.pattern, outermost)]
-
-
-def _above(name: str) -> Iterator[str]:
-    while name := name.rpartition(".")[0]:
-        yield name
 
 
 def _measured(rule: Rule, scope: Sequence[Layer]) -> tuple[int, bool]:

@@ -71,12 +71,7 @@ class Counted:
         return {
             **self.model.to_dict(),
             "type": self.type,
-            "total": self.tally.total,
-            "trainable": self.tally.trainable,
-            "frozen": self.tally.frozen,
-            "unknown": self.tally.unknown,
-            "uninitialized": self.tally.uninitialized,
-            "bytes": self.tally.nbytes,
+            **self.tally.to_dict(),
             "buffers": self.buffers.to_dict(),
         }
 

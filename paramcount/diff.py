@@ -10,7 +10,8 @@ from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row
 from paramcount.inventory import Buffer, Form, Note, Param, retie
-from paramcount.loading import Loading, Tensor, above, differing
+from paramcount.loading import Loading, Tensor, differing
+from paramcount.patterns import above
 from paramcount.report import Report, Tally, tally
 from paramcount.units import exact, plural, size
 

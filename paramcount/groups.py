@@ -32,16 +32,7 @@ class Group:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the group as the JSON format has it."""
-        return {
-            "group": self.label,
-            "tensors": len(self.params),
-            "total": self.tally.total,
-            "trainable": self.tally.trainable,
-            "frozen": self.tally.frozen,
-            "unknown": self.tally.unknown,
-            "uninitialized": self.tally.uninitialized,
-            "bytes": self.tally.nbytes,
-        }
+        return {"group": self.label, "tensors": len(self.params), **self.tally.to_dict()}
 
 
 @dataclass(frozen=True, slots=True)

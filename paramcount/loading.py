@@ -7,12 +7,13 @@ rename or fill in cannot be known without running them; batch norm's is the one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from paramcount.grid import Column, Grid, Remark, Row
 from paramcount.inventory import Buffer, Param
+from paramcount.patterns import above
 from paramcount.units import exact, plural
 
 Tensor = Param | Buffer
@@ -177,15 +178,6 @@ def differing(expected: Sequence[Tensor], found: Sequence[Tensor], *, fills: boo
 def _fits(expected: Tensor, found: Tensor) -> bool:
     """Whether a tensor can be loaded into another: a lazy one takes any shape, a scalar a list of one."""
     return expected.shape is None or expected.shape == found.shape or (expected.shape == () and found.shape == (1,))
-
-
-def above(names: Iterable[str]) -> set[str]:
-    """Return the names of all layers above ``names``."""
-    found: set[str] = set()
-    for name in names:
-        while (name := name.rpartition(".")[0]) and name not in found:
-            found.add(name)
-    return found
 
 
 def _highest_without(name: str, layers: set[str]) -> str:

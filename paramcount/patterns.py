@@ -1,4 +1,4 @@
-"""Patterns: ``fnmatch`` over dotted names; one that names a module covers all beneath it."""
+"""Dotted names, and patterns for them: ``fnmatch``, where one that names a module covers all beneath it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from collections.abc import Iterable, Sequence
 from fnmatch import translate
 
 from paramcount.errors import UnmatchedPattern, closest, did_you_mean
+
+
+def above(names: Iterable[str]) -> set[str]:
+    """Return the names of all layers above ``names``."""
+    found: set[str] = set()
+    for name in names:
+        while (name := name.rpartition(".")[0]) and name not in found:
+            found.add(name)
+    return found
 
 
 class Matcher:

@@ -38,6 +38,17 @@ class Tally:
             self.uninitialized + other.uninitialized,
         )
 
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts as the JSON format has them."""
+        return {
+            "total": self.total,
+            "trainable": self.trainable,
+            "frozen": self.frozen,
+            "unknown": self.unknown,
+            "uninitialized": self.uninitialized,
+            "bytes": self.nbytes,
+        }
+
     def __mul__(self, times: int) -> Tally:
         """Return the tally of ``times`` modules like this one."""
         return Tally(
@@ -318,12 +329,7 @@ class Report:
         return {
             "target": self.target,
             "source": self.source,
-            "total": self.total,
-            "trainable": self.trainable,
-            "frozen": self.frozen,
-            "unknown": self.unknown,
-            "uninitialized": self.uninitialized,
-            "bytes": self.nbytes,
+            **self.root.tally.to_dict(),
             "buffers": buffers.to_dict(),
             **self._extras(),
             "dtypes": self.dtypes,

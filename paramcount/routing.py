@@ -11,7 +11,7 @@ from typing import Any
 
 from paramcount.errors import UsageError
 from paramcount.inventory import Inventory, Module, Note, Param
-from paramcount.patterns import Matcher, demand_matches
+from paramcount.patterns import Matcher, above, demand_matches
 from paramcount.report import tally
 from paramcount.units import exact
 
@@ -98,7 +98,7 @@ def experts(inventory: Inventory) -> dict[str, int | None]:
     The number is None where its parameters do not show it.
     """
     holders = [module.name for module in inventory.modules if _holds_experts(module) and module.same_as is None]
-    outer = {above for name in holders for above in _above(name)}
+    outer = above(holders)
     inner = [name for name in holders if name not in outer]
     numbers = _numbers(inventory, inner)
     return {_generalized(name): numbers.get(name) for name in inner}
@@ -147,11 +147,6 @@ def _choices(said: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
     active += [by_code for kind, by_code in _PER_TOKEN_BY_CODE.items() if kind == said.get("model_type")]
     if numbers and active and 0 < active[0] <= numbers[0]:
         yield numbers[0], active[0]
-
-
-def _above(name: str) -> Iterator[str]:
-    while name := name.rpartition(".")[0]:
-        yield name
 
 
 def _holds_experts(module: Module) -> bool:
