@@ -374,10 +374,10 @@ def _without(side: Side, renamed: Callable[[str], str]) -> Side:
     layers.pop("", None)  # the wrapper of all is the model itself
     types.pop("", None)
     params = side.params and tuple(
-        replace(param, name=renamed(param.name), tied_to=param.tied_to and renamed(param.tied_to))
+        param._replace(name=renamed(param.name), tied_to=param.tied_to and renamed(param.tied_to))
         for param in side.params
     )
-    state = tuple(replace(tensor, name=renamed(tensor.name)) for tensor in side.state)
+    state = tuple(tensor._replace(name=renamed(tensor.name)) for tensor in side.state)
     return replace(side, layers=layers, types=types, params=params, state=state)
 
 

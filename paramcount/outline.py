@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import reduce
-from operator import add, attrgetter
+from operator import add
 from typing import Literal
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row, ShareAtLeast, ShareAtMost
@@ -322,11 +322,6 @@ def _numbered(name: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
-# All of a tensor but its name.
-_PARAM = attrgetter(*(field.name for field in fields(Param) if field.name != "name"))
-_BUFFER = attrgetter(*(field.name for field in fields(Buffer) if field.name != "name"))
-
-
 def _likeness(layers: Sequence[Layer]) -> dict[int, int]:
     """Return a number for each layer, by its id; two have the same number if they differ in nothing but their names."""
     numbers: dict[object, int] = {}
@@ -336,9 +331,9 @@ def _likeness(layers: Sequence[Layer]) -> dict[int, int]:
         traits = (  # from which its sums follow
             layer.type,
             layer.same_as,
-            tuple([(param.name[start:], _PARAM(param)) for param in layer.params]),
-            tuple([(buffer.name[start:], _BUFFER(buffer)) for buffer in layer.buffers]) if layer.buffers else (),
-            tuple([(tensor.name[start:], _BUFFER(tensor)) for tensor in layer.overhead]) if layer.overhead else (),
+            tuple([(param.name[start:], *param[1:]) for param in layer.params]),
+            tuple([(buffer.name[start:], *buffer[1:]) for buffer in layer.buffers]) if layer.buffers else (),
+            tuple([(tensor.name[start:], *tensor[1:]) for tensor in layer.overhead]) if layer.overhead else (),
             tuple([(child.name[start:], likeness[id(child)]) for child in layer.children]) if layer.children else (),
         )
         likeness[id(layer)] = numbers.setdefault(traits, len(numbers))

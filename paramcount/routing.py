@@ -167,7 +167,7 @@ def _shared_out(params: Iterable[Param], shares: dict[str, tuple[Fraction, Routi
         share, routing = shares[param.name]
         before = sums.get(routing, Fraction(0))
         after = sums[routing] = before + share * param.numel
-        yield replace(param, active=floor(after) - floor(before))
+        yield param._replace(active=floor(after) - floor(before))
 
 
 def _demand_experts(inventory: Inventory, routing: Routing) -> None:

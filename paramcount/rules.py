@@ -87,7 +87,7 @@ def _with_requires_grad(inventory: Inventory, rules: Rules) -> Inventory:
     def decided(param: Param) -> Param:
         tensor = param.tied_to or param.name
         trainable = True if tensor in unfrozen else False if tensor in frozen else param.trainable
-        return param if trainable is param.trainable else replace(param, trainable=trainable)
+        return param if trainable is param.trainable else param._replace(trainable=trainable)
 
     return replace(inventory, params=tuple(decided(param) for param in inventory.params))
 
@@ -154,5 +154,5 @@ def _relisted(modules: Iterable[Module]) -> tuple[Module, ...]:
     relisted = []
     for module in modules:
         heir = heirs.setdefault(module.name if module.same_as is None else module.same_as, module.name)
-        relisted.append(replace(module, same_as=None if heir == module.name else heir))
+        relisted.append(module._replace(same_as=None if heir == module.name else heir))
     return tuple(relisted)

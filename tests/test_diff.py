@@ -83,7 +83,7 @@ def test_a_parameter_of_a_layer_that_has_others_below_it_is_the_layers_own() -> 
 
 
 def test_layers_that_move_between_trainable_and_frozen_are_named_with_all_below_them() -> None:
-    frozen = report(MODULES, tuple(replace(p, trainable=p.name.startswith("head")) for p in PARAMS))
+    frozen = report(MODULES, tuple(p._replace(trainable=p.name.startswith("head")) for p in PARAMS))
     changed = between(NET, frozen)
     assert said(changed) == [("stem", "frozen", 0), ("body", "frozen", 0)]
     body = changed.rows[1]
@@ -103,7 +103,7 @@ def test_where_only_part_of_a_layer_is_frozen_the_parts_are_named() -> None:
 
 def test_parameters_of_one_size_that_swap_places_between_trainable_and_frozen_are_noticed() -> None:
     one, other = param("weight", 5), param("bias", 5, trainable=False)
-    swapped = (replace(one, trainable=False), replace(other, trainable=True))
+    swapped = (one._replace(trainable=False), other._replace(trainable=True))
     changed = between(report({}, (one, other)), report({}, swapped))
     assert said(changed) == [("", "frozen, unfrozen", 0)]
 
@@ -151,7 +151,7 @@ def test_what_happens_to_a_tied_tensor_is_said_where_it_counts() -> None:
     modules = {"embedding": "Embedding", "decoder": "Linear"}
     decoder = param("decoder.weight", 10, 4, tied_to="embedding.weight")
     old = report(modules, [param("embedding.weight", 10, 4), decoder])
-    frozen = [param("embedding.weight", 10, 4, trainable=False), replace(decoder, trainable=False)]
+    frozen = [param("embedding.weight", 10, 4, trainable=False), decoder._replace(trainable=False)]
     assert said(between(old, report(modules, frozen))) == [("embedding", "frozen", 0)]
 
 
@@ -172,7 +172,7 @@ def test_a_layer_that_both_sides_have_is_not_added_by_what_is_added_below_it() -
 
 def test_a_layer_with_nothing_new_but_its_name_is_renamed() -> None:
     modules = {name.replace("body", "trunk"): kind for name, kind in MODULES.items()}
-    params = tuple(replace(p, name=p.name.replace("body", "trunk")) for p in PARAMS)
+    params = tuple(p._replace(name=p.name.replace("body", "trunk")) for p in PARAMS)
     changed = between(NET, report(modules, params))
     assert said(changed) == [("trunk", "renamed", 0)]
     assert changed.rows[0].was == "body"
@@ -192,7 +192,7 @@ def test_layers_that_are_alike_are_not_taken_for_one_another() -> None:
 def test_layers_that_hold_only_tied_tensors_are_not_taken_for_one_another() -> None:
     tied = param("a.weight", 3, tied_to="weight")
     old = report({"a": "Linear"}, [param("weight", 3), tied])
-    new = report({"b": "Linear"}, [param("weight", 3), replace(tied, name="b.weight")])
+    new = report({"b": "Linear"}, [param("weight", 3), tied._replace(name="b.weight")])
     assert said(between(old, new)) == [("a", "removed", 0), ("b", "added", 0)]
 
 
@@ -201,7 +201,7 @@ def test_what_wraps_a_whole_model_is_said_and_not_compared(prefix: str) -> None:
     parts = prefix.split(".")
     around = {".".join(parts[: number + 1]): "Wrapper" for number in range(len(parts))}
     modules = around | {f"{prefix}.{name}": kind for name, kind in MODULES.items()}
-    wrapped = report(modules, [replace(p, name=f"{prefix}.{p.name}") for p in PARAMS])
+    wrapped = report(modules, [p._replace(name=f"{prefix}.{p.name}") for p in PARAMS])
     for changed, label in ((between(NET, wrapped), "new"), (between(wrapped, NET), "old")):
         assert not changed.different
         assert [note.code for note in changed.notes] == ["wrapped"]
@@ -213,7 +213,7 @@ def test_what_wraps_a_whole_model_is_said_and_not_compared(prefix: str) -> None:
 def test_what_torch_compile_puts_around_a_layer_is_not_compared_either() -> None:
     modules = {"stem": "Conv2d", "body": "OptimizedModule", "body._orig_mod": "Sequential"}
     modules |= {"body._orig_mod.0": "Linear", "body._orig_mod.1": "Linear", "head": "Linear"}
-    params = [replace(p, name=p.name.replace("body.", "body._orig_mod.")) for p in PARAMS]
+    params = [p._replace(name=p.name.replace("body.", "body._orig_mod.")) for p in PARAMS]
     changed = between(NET, report(modules, params))
     assert said(changed) == []
     assert [note.message for note in changed.notes] == ["the names of new are compared without _orig_mod."]
@@ -222,11 +222,11 @@ def test_what_torch_compile_puts_around_a_layer_is_not_compared_either() -> None
 def test_a_parameter_of_the_wrapper_counts_where_it_wraps() -> None:
     modules = {"stem": "Conv2d", "body": "Wrapper", "body._orig_mod": "Sequential"}
     modules |= {"body._orig_mod.0": "Linear", "body._orig_mod.1": "Linear", "head": "Linear"}
-    params = [replace(p, name=p.name.replace("body.", "body._orig_mod.")) for p in PARAMS]
+    params = [p._replace(name=p.name.replace("body.", "body._orig_mod.")) for p in PARAMS]
     assert said(between(NET, report(modules, [*params, param("body.scale", 3)]))) == [("body", "changed", 3)]
 
     around = {"module": "Net"} | {f"module.{name}": kind for name, kind in MODULES.items()}
-    wrapped = [replace(p, name=f"module.{p.name}") for p in PARAMS]
+    wrapped = [p._replace(name=f"module.{p.name}") for p in PARAMS]
     changed = between(NET, report(around, [*wrapped, param("module.token", 2)]))
     assert said(changed) == [("", "changed", 2)]
     assert changed.rows[0].type == ""
@@ -244,7 +244,7 @@ def test_buffers_are_a_difference_without_a_row() -> None:
 
 
 def test_what_a_checkpoint_does_not_say_is_not_compared() -> None:
-    checkpoint = report(MODULES, [replace(p, trainable=None) for p in PARAMS])
+    checkpoint = report(MODULES, [p._replace(trainable=None) for p in PARAMS])
     changed = between(checkpoint, NET)
     assert not changed.different
     assert [note.message for note in changed.notes] == ["old does not say what trains, so that is not compared"]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -97,12 +96,12 @@ def inventories(draw: st.DrawFn) -> Inventory:
         waiting.extend(reversed(children.items()))
     for later in draw(st.lists(st.integers(1, max(len(params) - 1, 1)), max_size=4)):
         if later < len(params) and params[0].tied_to is None:
-            params[later] = replace(params[0], name=params[later].name, tied_to=params[0].name)
+            params[later] = params[0]._replace(name=params[later].name, tied_to=params[0].name)
     if len(modules) > 1 and draw(st.booleans()):
         modules.append(Module("again", modules[1].type, same_as=modules[1].name))
         below = f"{modules[1].name}."
         params += [
-            replace(p, name=f"again.{p.name.removeprefix(below)}", tied_to=p.tied_to or p.name)
+            p._replace(name=f"again.{p.name.removeprefix(below)}", tied_to=p.tied_to or p.name)
             for p in params
             if p.name.startswith(below)
         ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -48,8 +46,8 @@ def test_what_only_some_models_have_is_summed_and_has_keys_only_there() -> None:
     assert not said.keys() & {"packed", "overhead", "active", "local"}
     assert said["params"][0].keys() == {"name", "shape", "dtype", "numel", "bytes", "trainable", "tied_to"}
 
-    experts = replace(param("experts.weight", 48), nbytes=24, packed=True, active=12, local=24)
-    weights = (replace(param("router", 16), local=8), experts, param("bias", 8), param("again", 8, tied_to="bias"))
+    experts = param("experts.weight", 48)._replace(nbytes=24, packed=True, active=12, local=24)
+    weights = (param("router", 16)._replace(local=8), experts, param("bias", 8), param("again", 8, tied_to="bias"))
     scales = (Buffer("experts.scales", (8,), "float16", 8, 16),)
     modules = (Module("", "Net"), Module("experts", "Experts"))
     report = Report.of(Inventory("net", "test", modules, weights, overhead=scales))

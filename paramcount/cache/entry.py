@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import Any, get_args, get_type_hints
 
@@ -67,27 +67,17 @@ def _checksum(body: bytes) -> bytes:
 
 
 def _rows(inventory: Inventory) -> list[Any]:
-    row_types = _row_types()
-    values = [getattr(inventory, field.name) for field in fields(Inventory)]
-    return [
-        value if row_type is None else [[getattr(item, field.name) for field in fields(row_type)] for item in value]
-        for value, row_type in zip(values, row_types, strict=True)
-    ]
+    return [getattr(inventory, field.name) for field in fields(Inventory)]  # JSON takes named tuples for lists
 
 
 def _inventory(values: list[Any]) -> Inventory:
-    parts: list[Any] = [
-        value if row_type is None else tuple(row_type(*map(_frozen, row)) for row in value)
-        for value, row_type in zip(values, _row_types(), strict=True)
-    ]
-    return Inventory(*parts)
-
-
-def _row_types() -> list[Any]:
-    """Return for each field of an inventory what it is a tuple of; None where it is a plain value."""
     hints = get_type_hints(Inventory)
-    items = [next(iter(get_args(hints[field.name])), None) for field in fields(Inventory)]
-    return [item if is_dataclass(item) else None for item in items]
+    parts: list[Any] = []
+    for field, value in zip(fields(Inventory), values, strict=True):
+        row_type, *_ = get_args(hints[field.name]) or (None,)
+        is_rows = isinstance(row_type, type) and hasattr(row_type, "_fields")
+        parts.append(tuple(row_type(*map(_frozen, row)) for row in value) if is_rows else value)
+    return Inventory(*parts)
 
 
 def _frozen(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +36,7 @@ def _digest(text: str) -> str:
 def _program() -> Iterator[object]:
     """Yield what we are ourselves: a developer's paramcount changes without its version."""
     yield FORMAT
-    yield [(field.name, field.type) for kind in (Inventory, Module, Param, Buffer, Note) for field in fields(kind)]
+    yield [kind.__annotations__ for kind in (Inventory, Module, Param, Buffer, Note)]
     for folder, _, names in sorted(os.walk(PROGRAM)):
         for name in sorted(names):
             if name.endswith(".py"):

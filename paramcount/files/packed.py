@@ -6,7 +6,7 @@ A layout is one entry of ``LAYOUTS``, and the function that it names: a new one 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from math import prod
 from typing import Any, TypeGuard
@@ -82,7 +82,7 @@ class _Findings:
             self._unclear.setdefault(held.name, (layout.name, problem.problem, problem.cure))
             return
         if weight is not None:
-            whole = replace(held, shape=weight.shape, numel=prod(weight.shape), dtype=weight.dtype, packed=True)
+            whole = held._replace(shape=weight.shape, numel=prod(weight.shape), dtype=weight.dtype, packed=True)
             self.weights[held.name] = whole
             self._told.setdefault((layout.name, weight.told or layout.told), []).append(whole)
             self.overhead |= set(group.names(layout.beside, layout.around)) - {held.name}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -380,7 +379,7 @@ def _with_values(stored: list[Stored], places: list[tuple[int, int]], file: Rang
         is_of_another = kind in read
         value = read[kind] if is_of_another else file.read(start, tensor.nbytes)
         read[kind] = value
-        yield place, replace(tensor, value=value, is_of_another=is_of_another)
+        yield place, tensor._replace(value=value, is_of_another=is_of_another)
 
 
 def _kinds(stored: list[Stored], places: Iterable[tuple[int, int]]) -> dict[str, Hashable]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
@@ -56,7 +56,7 @@ def find_adapters(
     # A tensor that is tied is at rest only where it is under all of its names.
     running = {params[name].tied_to or name for name, role in roles.items() if not role.rest}
     marked = {
-        name: replace(param, active=0) if roles[name].rest and (param.tied_to or name) not in running else param
+        name: param._replace(active=0) if roles[name].rest and (param.tied_to or name) not in running else param
         for name, param in params.items()
     }
     counted = [(roles[name], param) for name, param in marked.items() if param.tied_to is None]

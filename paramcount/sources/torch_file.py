@@ -122,7 +122,7 @@ def _with_lazy(inventory: Inventory, lazy: set[str]) -> Inventory:
         return inventory
     message = f"had no shape yet when it was saved, as {plural(len(lazy) - 1, 'other')}: totals are lower bounds"
     params = (
-        replace(param, shape=None, numel=None, nbytes=None) if param.name in lazy else param
+        param._replace(shape=None, numel=None, nbytes=None) if param.name in lazy else param
         for param in inventory.params
     )
     return replace(inventory, params=tuple(params), notes=(*inventory.notes, Note("uninitialized", min(lazy), message)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from paramcount.grid import Grid
@@ -120,8 +120,8 @@ def checkpoint_report() -> Report:
 
 def sharded_report() -> Report:
     """A mixture of experts, its experts packed and all of it on two ranks."""
-    experts = replace(param("experts.weight", 8, 6, dtype="int8"), packed=True, active=12, local=24)
-    weights = [replace(param("router.weight", 8, 2), local=8), experts, param("router.bias", 8)]
+    experts = param("experts.weight", 8, 6, dtype="int8")._replace(packed=True, active=12, local=24)
+    weights = [param("router.weight", 8, 2)._replace(local=8), experts, param("router.bias", 8)]
     modules = {"router": "Linear", "experts": "Experts"}
     return report(modules, weights, overhead=[buffer("experts.scales", 8)], target="moe.py:MoE")
 
