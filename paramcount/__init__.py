@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from paramcount.errors import ParamcountError, UnknownValue, UsageError
-from paramcount.report import Report
 
 if TYPE_CHECKING:
     from torch import nn
 
     from paramcount.budgets import OverBudget
     from paramcount.cache import Cache
+    from paramcount.errors import ParamcountError
     from paramcount.inventory import Inventory
     from paramcount.modules.build import Device
+    from paramcount.report import Report
     from paramcount.rules import Only
 
 __version__ = "0.1.0"
@@ -61,6 +61,8 @@ def count(
         ParamcountError: the target is unknown, no model came of it, or a pattern matches nothing.
 
     """
+    from paramcount.errors import ParamcountError
+    from paramcount.report import Report
     from paramcount.routing import Routing
     from paramcount.rules import Rules, apply
 
@@ -100,6 +102,8 @@ def check(report: Report | nn.Module | str, **limits: object) -> Report:
     from datetime import date
 
     from paramcount.budgets import Budget, OverBudget, judge
+    from paramcount.errors import UnknownValue, UsageError
+    from paramcount.report import Report
 
     if not limits:
         raise UsageError("there is nothing to check", hint="give a limit: paramcount.check(report, total='26M')")
@@ -116,6 +120,7 @@ def check(report: Report | nn.Module | str, **limits: object) -> Report:
 def _as_it_stands(model: nn.Module) -> Inventory:
     from torch import nn
 
+    from paramcount.errors import ParamcountError
     from paramcount.modules.read import read
 
     if not isinstance(model, nn.Module):
@@ -127,10 +132,12 @@ def _patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
     return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
-def __getattr__(name: str) -> Any:
-    """Import what few need when it is asked for: the command line starts faster without."""
-    if name == "OverBudget":
-        from paramcount.budgets import OverBudget
+# What is imported only when it is asked for: the program says its version, or completes a word, without.
+_HOMES = {"OverBudget": "budgets", "ParamcountError": "errors", "Report": "report"}
 
-        return OverBudget
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return globals()[name]

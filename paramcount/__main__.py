@@ -12,7 +12,7 @@ if sys.path and sys.path[0] in {"", os.getcwd()}:  # noqa: PTH109  # pathlib cos
 def main() -> NoReturn:
     """Run the program; one that is interrupted while it is still being imported ends as quietly as later."""
     try:
-        from paramcount.cli import run
+        from paramcount.process import run
 
         run()
     except KeyboardInterrupt:

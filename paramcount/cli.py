@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
 import os
-import signal
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Annotated, Any, NoReturn
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from paramcount import __version__
-from paramcount.commands.cache import cache
-from paramcount.commands.check import check
-from paramcount.commands.count import count
 from paramcount.commands.counting import document
-from paramcount.commands.diff import diff
-from paramcount.commands.init import init
-from paramcount.commands.list import list_models
-from paramcount.commands.lock import lock
-from paramcount.commands.merge import merge_files
-from paramcount.commands.schema import schema
 from paramcount.commands.session import Color, Session
 from paramcount.commands.values import leave_unconverted
 from paramcount.errors import (
@@ -41,7 +28,18 @@ from paramcount.errors import (
 from paramcount.files.patience import DEFAULT, patience
 
 _LONGEST_TIMEOUT = 86_400  # seconds, a day
-_OBJECTS_BETWEEN_COLLECTIONS = 500_000  # by default 700: what reading a large file makes stays until the end
+# By the module of each, under paramcount.commands: one is imported where it is wanted, or where all are listed.
+_COMMANDS = {
+    "count": "count",
+    "list": "list_models",
+    "merge": "merge_files",
+    "check": "check",
+    "lock": "lock",
+    "diff": "diff",
+    "init": "init",
+    "schema": "schema",
+    "cache": "cache",
+}
 _GLOBAL_FLAGS = {"-q", "--quiet", "-v", "--verbose", "--no-cache"}
 
 
@@ -50,16 +48,23 @@ class _Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         leave_unconverted(self.get_params(ctx))
-        return super().parse_args(ctx, _in_full(args, self.commands))
+        return super().parse_args(ctx, _in_full(args))
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # Typer's
+        return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        command = super().get_command(ctx, cmd_name)
-        if command is not None:
-            leave_unconverted(command.get_params(ctx))
-        return command
+        if cmd_name not in _COMMANDS:
+            return None
+        if cmd_name not in self.commands:
+            alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+            alone.command(cmd_name)(getattr(import_module(f"paramcount.commands.{cmd_name}"), _COMMANDS[cmd_name]))
+            self.commands[cmd_name] = typer.main.get_command(alone)
+            leave_unconverted(self.commands[cmd_name].get_params(ctx))
+        return self.commands[cmd_name]
 
 
-def _in_full(args: Sequence[str], commands: Sequence[str] | Any) -> list[str]:
+def _in_full(args: Sequence[str]) -> list[str]:
     """Return the arguments with the global options first, and the default command named."""
     rest, first = [], []
     waiting = list(args)
@@ -78,7 +83,7 @@ def _in_full(args: Sequence[str], commands: Sequence[str] | Any) -> list[str]:
     leads = rest[0] if rest else None
     if (
         leads is None
-        or leads in commands
+        or leads in _COMMANDS
         or leads in {"--help", "--version", "--install-completion", "--show-completion"}
     ):
         return [*first, *rest]
@@ -121,13 +126,6 @@ def _global(
     del version
     session: Session = context.obj
     session.color, session.quiet, session.verbose, session.no_cache = color, quiet, verbose, no_cache
-
-
-app.command()(count)
-app.command("list")(list_models)
-app.command("merge")(merge_files)
-for command in (check, lock, diff, init, schema, cache):
-    app.command()(command)
 
 
 def main(args: Sequence[str]) -> int:
@@ -177,27 +175,3 @@ def _json_error(args: Sequence[str], error: ParamcountError) -> None:
     if any(f"{option}json" in asked for option in ("-f ", "-f", "--format ", "--format=")):
         errors = [{"target": None, "code": error.code, "message": error.message, "hint": error.hint}]
         print(json.dumps(document([], errors), indent=2))
-
-
-def run() -> NoReturn:
-    """Run the program."""
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # the shell closed it: 2>&-
-            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115  # for all of the run
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that drafts and children go, too
-    code = main(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = EXIT_CLOSED_PIPE
-    except OSError:
-        code = code or EXIT_USAGE
-    with suppress(OSError):
-        os.dup2(2, 1)  # what a user's code prints at exit is no result either
-    leave, os._exit = os._exit, sys.exit  # type: ignore[assignment]  # nor is the code it exits with
-    with suppress(BaseException):
-        atexit._run_exitfuncs()  # noqa: SLF001  # while the exit code is still ours
-    with suppress(OSError):
-        sys.stderr.flush()
-    leave(code)

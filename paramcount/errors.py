@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
 from paramcount.urls import without_secrets
 
@@ -47,6 +45,8 @@ class ParamcountError(Exception):
     def keep_traceback(self) -> None:
         """Put the whole traceback of the cause where it survives pickling."""
         if self.__cause__:
+            import traceback
+
             self.traceback = without_secrets("".join(traceback.format_exception(self.__cause__)))
 
     def __str__(self) -> str:
@@ -169,6 +169,8 @@ def gravest(exit_codes: Iterable[int]) -> int:
 
 def closest(word: str, candidates: Iterable[str], *, most: int = 3) -> list[str]:
     """Return up to ``most`` candidates that ``word`` may be a misspelling of, best first."""
+    from difflib import get_close_matches
+
     by_folded: dict[str, str] = {}
     for candidate in candidates:
         by_folded.setdefault(candidate.casefold(), candidate)

@@ -15,7 +15,7 @@ PACKAGE = Path(paramcount.__file__).parent
 
 # From the command line down to plain values: a module imports from its own layer and from those after it.
 LAYERS = (
-    ("paramcount.__main__", "paramcount.cli"),
+    ("paramcount.__main__", "paramcount.process", "paramcount.cli"),
     ("paramcount.commands",),
     ("paramcount",),  # the Python API, which commands call, too
     ("paramcount.sources", "paramcount.renderers", "paramcount.config", "paramcount.lock", "paramcount.cache"),
@@ -119,6 +119,31 @@ def test_importing_the_package_and_all_below_the_report_loads_no_heavy_library()
     assert not loaded & HEAVY
 
 
+def test_the_version_is_said_without_a_command_line_and_by_one_alike() -> None:
+    run = "import atexit, sys\nfrom paramcount.process import run\n"
+    told = "atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
+    for args, is_parsed in ((["--version"], False), (["-q", "--version"], True)):
+        code = f"{run}sys.argv[1:] = {args!r}\n{told}\nrun()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == f"paramcount {paramcount.__version__}\n"
+        assert bool(set(done.stderr.split()) & {"typer", "dataclasses", "inspect"}) == is_parsed
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        (["schema"], "schema"),
+        (["cache"], "cache"),
+        (["list", "resnet18"], "list"),
+        (["count", "-h"], "count"),
+    ],
+)
+def test_a_command_is_imported_without_the_others(args: list[str], wanted: str) -> None:
+    loaded = modules_after(f"from paramcount.cli import main\nassert main({args!r}) == 0")
+    commands = {"count", "list", "merge", "check", "lock", "diff", "init", "schema", "cache"}
+    assert {name for name in commands if f"paramcount.commands.{name}" in loaded} == {wanted}
+
+
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["count", "--help"], ["schema"]], ids=" ".join)
 def test_what_says_nothing_of_a_model_loads_no_library_of_models(args: list[str]) -> None:
     loaded = modules_after(f"from paramcount.cli import main\nassert main({args!r}) == 0")
@@ -134,6 +159,13 @@ def test_completion_loads_no_library_of_models() -> None:
     )
     assert "paramcount.cli" in loaded
     assert not loaded & {*MODEL_LIBRARIES, "numpy", "yaml"}
+
+
+def test_words_are_shown_to_the_sources_without_what_reads_files() -> None:
+    code = "from paramcount.sources import resolve\nassert resolve('net.py:Net')[0].__name__.endswith('python')"
+    assert not {
+        name for name in modules_after(code) if name.startswith(("paramcount.files.torch", "paramcount.files.s"))
+    }
 
 
 def test_names_are_listed_without_torch() -> None:
@@ -172,3 +204,4 @@ def test_a_checkpoint_is_counted_without_torch(tmp_path: Path) -> None:
     files = [str(tmp_path / name) for name in ("model.pt", "model.safetensors")]
     loaded = modules_after(f"from paramcount.cli import main\nassert main([*{files!r}, '--value', 'total']) == 0")
     assert not loaded & {"torch", "numpy", "safetensors", "fsspec", "http.client", "urllib.request"}
+    assert not loaded & {"pydantic", "rich", "paramcount.cache.watch", "paramcount.commands.check"}

@@ -48,22 +48,19 @@ class Cache:
 
     def read(self, target: Target) -> Inventory:
         """Return what a target holds: as it was kept if that still holds, else read afresh, and then kept."""
-        if "://" in target.word:  # what is elsewhere may change, and nothing here would tell
-            from paramcount.sources import read
+        from paramcount.sources import read, resolve
 
+        if "://" in target.word:  # what is elsewhere may change, and nothing here would tell
             return read(target)
         try:
             return self.recall(target)
         except NotKept as reason:
             missing = str(reason)
-        from paramcount.sources import resolve
-
+        if not resolve(target.word)[0].LIBRARIES:  # what is quick to read has nothing to gain
+            return read(target)
         before = self._keys(target)
         with self.watching() as watch, watch.build() as used:
-            source, name = resolve(target.word)
-            inventory = source.read(target, name)
-        if not source.LIBRARIES:  # what is quick to read has nothing to gain
-            return inventory
+            inventory = read(target)
         try:
             manifest = used.manifest(self._environment)
             key = self._keys(target)[used.is_placed]

@@ -237,7 +237,7 @@ def count(
         Input.parse(text)  # the same
     if output and any(Path(output).resolve() == Path(word.partition(":")[0]).resolve() for word in targets):
         raise UsageError(f"--output {output} would overwrite a target")
-    commands = context.parent.command.commands if context.parent else ()  # type: ignore[attr-defined]  # a group's
+    commands = context.parent.command.list_commands(context) if context.parent else ()  # type: ignore[attr-defined]  # a group's
     with Output(output) as destination:
         counted = count_all(session, _jobs(_words(targets, key), keywords, commands))
         reports = [result for result in counted if isinstance(result, Report)]

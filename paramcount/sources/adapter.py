@@ -5,25 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from paramcount.errors import UnknownTarget, UnreadableFile, UsageError
-from paramcount.files import safetensors, torch_archive
-from paramcount.files.adapters import CONFIG, adapter
-from paramcount.files.configuration import beside
-from paramcount.files.pickles import MalformedPickle
 from paramcount.files.ranges import last, opened
-from paramcount.files.state_dict import Stored, inventory
-from paramcount.files.torch_modules import Modules
-from paramcount.files.torch_parts import Parts, stored
-from paramcount.files.torch_tensors import Tensors
 from paramcount.inventory import Inventory
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
+
+if TYPE_CHECKING:
+    from paramcount.files.stored import Stored
 
 EXAMPLE = "adapter_model.safetensors, adapter_model.bin"
 LIBRARIES = ()
 IS_CATALOGUE = False
 MEANING = "an adapter of PEFT, or the folder that it is in"
+
+# Every bare word is shown to this source first: what reads files is imported once there is one to read.
 
 # PEFT's own names, and the order in which it looks for them: peft/utils/constants.py.
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -61,6 +59,10 @@ def read(target: Target, name: str) -> Inventory:
         UnreadableFile: the file or the config cannot be read, or is none.
 
     """
+    from paramcount.files.adapters import CONFIG, adapter
+    from paramcount.files.configuration import beside
+    from paramcount.files.state_dict import inventory
+
     if target.args or target.weights is not None:
         raise UsageError(f"{target.word} is an adapter, which takes no arguments and no --weights")
     path = os.path.expanduser(name)  # noqa: PTH111  # a Path would drop the ./ that the user wrote
@@ -80,6 +82,12 @@ def read(target: Target, name: str) -> Inventory:
 
 
 def _held(path: str) -> list[Stored]:
+    from paramcount.files import safetensors, torch_archive
+    from paramcount.files.pickles import MalformedPickle
+    from paramcount.files.torch_modules import Modules
+    from paramcount.files.torch_parts import Parts, stored
+    from paramcount.files.torch_tensors import Tensors
+
     with opened(path) as file:
         if last(path).endswith(".safetensors"):
             return safetensors.tensors(file)

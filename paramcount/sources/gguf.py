@@ -6,17 +6,19 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paramcount.errors import MissingLibrary, UnknownTarget, UnreadableFile
-from paramcount.files.gguf import Header, header
 from paramcount.files.ranges import expanded, last, opened, parent, within
-from paramcount.files.safetensors import quoted
-from paramcount.files.state_dict import Stored, inventory
 from paramcount.inventory import Inventory, Note
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
 from paramcount.units import exact, plural
 from paramcount.urls import shown, split
+
+if TYPE_CHECKING:
+    from paramcount.files.gguf import Header
+    from paramcount.files.stored import Stored
 
 EXAMPLE = "model.gguf, model-00001-of-00003.gguf"
 LIBRARIES = ("gguf",)
@@ -50,6 +52,8 @@ def read(target: Target, name: str) -> Inventory:
         UnreadableFile: a file cannot be read, breaks a rule of the format, or a part is missing.
 
     """
+    from paramcount.files.state_dict import inventory
+
     target.demand_bare("a file of weights")
     with paused_collector():
         stored, notes = _read(expanded(name))
@@ -66,10 +70,7 @@ def _packed(stored: Iterable[Stored]) -> Iterable[Note]:
         yield Note("packed", "", message)
 
 
-_Read = tuple[tuple[Stored, ...], tuple[Note, ...]]
-
-
-def _read(path: str) -> _Read:
+def _read(path: str) -> tuple[tuple[Stored, ...], tuple[Note, ...]]:
     named = _header(path)
     part = _PART.fullmatch(last(path))
     number, of = (int(part["number"]), int(part["of"])) if part else (1, 1)
@@ -84,6 +85,8 @@ def _read(path: str) -> _Read:
 
 
 def _header(path: str) -> Header:
+    from paramcount.files.gguf import header
+
     with opened(path) as file:
         try:
             return header(file)
@@ -108,8 +111,10 @@ def _demand_part(found: Header, path: str, number: int, of: int) -> None:
         )
 
 
-def _whole(first: str, named: Header, others: list[str]) -> _Read:
+def _whole(first: str, named: Header, others: list[str]) -> tuple[tuple[Stored, ...], tuple[Note, ...]]:
     """Return what all parts hold."""
+    from paramcount.files.safetensors import quoted
+
     parts = {path: _header_or_none(path) for path in others}
     missing = [shown(path) for path, part in parts.items() if part is None]
     if missing:

@@ -8,14 +8,16 @@ import pytest
 import typer
 
 from paramcount.cli import app
-from paramcount.commands.values import Unconverted, leave_unconverted
+from paramcount.commands.values import Unconverted
 
 
 def parsed(command: str, *args: str, unconverted: bool) -> dict[str, Any]:
     group: Any = typer.main.get_command(app)
-    found: Any = group.commands[command]
-    if unconverted:
-        leave_unconverted(found.params)
+    found: Any = group.get_command(typer.Context(group), command)
+    if not unconverted:
+        for param in found.params:
+            param._runtime_param = None
+    else:
         assert any(isinstance(param._runtime_param, Unconverted) for param in found.params)
     return dict(found.make_context(command, list(args)).params)
 
