@@ -102,7 +102,7 @@ _TARGETS = (
 def outline(report: Report, options: Options) -> Grid:
     """Return the layers of ``report`` as a grid whose leaf rows add up to the total."""
     columns = _honest(_LAYERS_AND_BUFFERS if options.buffers else _LAYERS, [report])
-    total, *rows = _rows(_chosen(list(_entries(report.root, options)), options), report, columns)
+    total, *rows = _rows(_chosen(list(_entries(report, options)), options), report, columns)
     kind = report.root.type
     return Grid(
         title=f"{report.target} · {kind}" if kind and kind != report.target else report.target,
@@ -125,8 +125,7 @@ def comparison(reports: Sequence[Report], *, alone: bool = False) -> Grid:
     for report in reports:
         is_known = first.total and not first.uninitialized and not report.uninitialized
         extra: dict[str, Cell] = {"target": report.target, "ratio": report.total / first.total if is_known else None}
-        below = _extras_below(list(report.root.walk()))
-        root = _Entry("", report.root.type, 0, report.root.tally, extras=below[id(report.root)])
+        root = _Entry("", report.root.type, 0, report.root.tally, extras=report.extras)
         rows += _rows([root], report, columns, extra)
     said = tuple(fault for report in reports for fault in faults(report)) if alone else ()
     return Grid(f"{len(reports)} targets", columns, tuple(rows), remarks=said, summary=True)
@@ -137,8 +136,12 @@ def _honest(columns: tuple[Column, ...], reports: Sequence[Report]) -> tuple[Col
 
     Nobody knows what of a checkpoint trains; and of most models all is active, and on this rank.
     """
-    told = extras(param for report in reports for param in report.params)
-    silent = {key for key, differs in (("active", told.inactive), ("local", told.elsewhere)) if not differs}
+    told = [report.extras for report in reports]
+    silent = set()
+    if not any(each.inactive for each in told):
+        silent.add("active")
+    if not any(each.elsewhere for each in told):
+        silent.add("local")
     if not any(report.trainable or report.frozen or not report.unknown for report in reports):
         silent |= {"trainable", "frozen"}
     return tuple(replace(c, readers="machines") if c.key in silent else c for c in columns)
@@ -262,11 +265,12 @@ def _cut(entries: list[_Entry]) -> list[_Entry]:
     return [*kept, _Entry(f"… {plural(len(others), 'more row')}", "", 1, rest, extras=beside, role="rest")]
 
 
-def _entries(root: Layer, options: Options) -> Iterator[_Entry]:
+def _entries(report: Report, options: Options) -> Iterator[_Entry]:
     """Yield all that could be shown, parents first: the model, its layers and their tensors."""
+    root = report.root
     layers = list(root.walk())
     likeness = _likeness(layers) if options.fold and options.depth != "all" else None
-    below = _extras_below(layers)
+    below = _extras_below(layers) if report.extras != _NONE else dict.fromkeys(map(id, layers), _NONE)
     waiting = [_Entry("", root.type, 0, root.tally, extras=below[id(root)], layer=root)]
     while waiting:  # not recursive: users nest deeper than Python's stack
         entry = waiting.pop()
@@ -342,11 +346,10 @@ def _likeness(layers: Sequence[Layer]) -> dict[int, int]:
 
 def _extras_below(layers: Sequence[Layer]) -> dict[int, Extras]:
     """Return the extras of all at and below each layer, by its id."""
-    nothing = Extras()
     below: dict[int, Extras] = {}
     for layer in reversed(layers):  # children first
-        own = extras(layer.params, layer.buffers, layer.overhead) if _has_extras(layer) else nothing
-        found = [each for child in layer.children if (each := below[id(child)]) is not nothing]
+        own = extras(layer.params, layer.buffers, layer.overhead) if _has_extras(layer) else _NONE
+        found = [each for child in layer.children if (each := below[id(child)]) is not _NONE]
         below[id(layer)] = reduce(add, found, own) if found else own
     return below
 
@@ -447,8 +450,8 @@ def _sizes(report: Report) -> Remark:
 
 
 def _ties(report: Report) -> Iterator[Remark]:
-    sizes = {param.name: param.numel for param in report.params}
     ties = list(report.ties.items())
+    sizes = {param.name: param.numel for param in report.params} if ties else {}
     for name, others in ties[:_REMARKS_OF_A_KIND]:
         numel = sizes.get(name)
         listed = ", ".join(others) if len(others) <= _TIES_BY_NAME else f"{others[0]} and {len(others) - 1} more"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar
 
 from paramcount.errors import UsageError, closest, did_you_mean
 from paramcount.inventory import Buffer, Form, Inventory, Note, Param
@@ -62,36 +62,47 @@ class Tally:
 
 def tally(params: Iterable[Param]) -> Tally:
     """Add up ``params``, each tensor once: a name that is tied to another adds nothing."""
+    return Tally(*_sums(params))
+
+
+_Sums = tuple[int, int, int, int, int]  # a tally's counts, in their order
+
+
+def _sums(params: Iterable[Param]) -> _Sums:
     trainable = frozen = unknown = nbytes = uninitialized = 0
     for param in params:
         if param.tied_to is not None:
             continue
-        if param.numel is None:
+        numel = param.numel
+        if numel is None:
             uninitialized += 1
             continue
         nbytes += param.nbytes or 0
         if param.trainable is None:
-            unknown += param.numel
+            unknown += numel
         elif param.trainable:
-            trainable += param.numel
+            trainable += numel
         else:
-            frozen += param.numel
-    return Tally(trainable, frozen, unknown, nbytes, uninitialized)
+            frozen += numel
+    return trainable, frozen, unknown, nbytes, uninitialized
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """A module by its dotted name, with its own tensors, its children and the sum of all below it."""
 
     name: str
     type: str
     depth: int  # 0 for the model itself
-    params: tuple[Param, ...] = field(repr=False)  # its own, not its children's
-    buffers: tuple[Buffer, ...] = field(repr=False)
-    children: tuple[Layer, ...] = field(repr=False)
+    params: tuple[Param, ...]  # its own, not its children's
+    buffers: tuple[Buffer, ...]
+    children: tuple[Layer, ...]
     tally: Tally  # of itself and all below
     same_as: str | None = None  # where this is one more name of a module that is counted elsewhere
-    overhead: tuple[Buffer, ...] = field(default=(), repr=False)  # of its own packed parameters
+    overhead: tuple[Buffer, ...] = ()  # of its own packed parameters
+
+    def __repr__(self) -> str:
+        """Return what it is and comes to, without all that it is made of."""
+        return f"Layer(name={self.name!r}, type={self.type!r}, depth={self.depth}, tally={self.tally!r})"
 
     @property
     def total(self) -> int:
@@ -275,14 +286,19 @@ class Report:
         return tally_buffers(tensor for layer in self._by_name.values() for tensor in layer.overhead)
 
     @property
+    def extras(self) -> Extras:
+        """Elements beside and within the total that only some models have."""
+        return replace(extras(self.params), buffers=self.buffers.total, overhead=self.overhead.total)
+
+    @property
     def packed(self) -> int:
         """Elements of the total that are stored in fewer bits than they compute with."""
-        return extras(self.params).packed
+        return self.extras.packed
 
     @property
     def active(self) -> int:
         """Elements of the total that one token passes through: all but the experts it is not routed to."""
-        return self.total - extras(self.params).inactive
+        return self.total - self.extras.inactive
 
     @property
     def local(self) -> BufferTally:
@@ -388,6 +404,7 @@ def _layers(inventory: Inventory) -> dict[str, Layer]:
         depths[module.name] = depths[parent] + 1
     params, buffers = _by_owner(inventory.params, depths), _by_owner(inventory.buffers, depths)
     overhead = _by_owner(inventory.overhead, depths)
+    tallies = _Tallies()
     children: dict[str, list[Layer]] = {}
     layers: dict[str, Layer] = {}
     for module, parent in zip(reversed(inventory.modules), reversed(parents), strict=True):  # children first
@@ -401,7 +418,7 @@ def _layers(inventory: Inventory) -> dict[str, Layer]:
             own,
             tuple(buffers.get(name, ())),
             below,
-            _whole(tally(own) if own else _NOTHING, below),
+            tallies.of(own, below),
             module.same_as,
             tuple(overhead.get(name, ())),
         )
@@ -424,20 +441,24 @@ def _by_owner(tensors: Iterable[_Tensor], listed: Mapping[str, int]) -> dict[str
     return owned
 
 
-def _whole(own: Tally, children: Sequence[Layer]) -> Tally:
-    """Add up a layer and what is below it, without a value for each step."""
-    if not children:
-        return own
-    if own is _NOTHING and len(children) == 1:
-        return children[0].tally
-    tallies = [own, *(child.tally for child in children)]
-    return Tally(
-        sum([each.trainable for each in tallies]),
-        sum([each.frozen for each in tallies]),
-        sum([each.unknown for each in tallies]),
-        sum([each.nbytes for each in tallies]),
-        sum([each.uninitialized for each in tallies]),
-    )
+class _Tallies(dict[_Sums, Tally]):
+    """One tally for all layers that hold as much: in a model of thousands, few differ."""
 
+    def of(self, own: Iterable[Param], children: Sequence[Layer]) -> Tally:
+        """Add up a layer's own parameters and what is below it, without a value for each step."""
+        sums = _sums(own)
+        if not children:
+            return self[sums]
+        below = [child.tally for child in children]
+        trainable, frozen, unknown, nbytes, uninitialized = sums
+        return self[
+            trainable + sum([each.trainable for each in below]),
+            frozen + sum([each.frozen for each in below]),
+            unknown + sum([each.unknown for each in below]),
+            nbytes + sum([each.nbytes for each in below]),
+            uninitialized + sum([each.uninitialized for each in below]),
+        ]
 
-_NOTHING = Tally()
+    def __missing__(self, sums: _Sums) -> Tally:
+        tally = self[sums] = Tally(*sums)
+        return tally

@@ -7,9 +7,9 @@ stricter: https://github.com/huggingface/safetensors/blob/main/safetensors/src/t
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import pairwise
+from sys import getsizeof
 from typing import Any, NoReturn
 
 from paramcount.errors import UnreadableFile
@@ -52,6 +52,7 @@ _KEYS = {"dtype", "shape", "data_offsets"}
 # The header is read entry by entry, each of bounded size: a hostile one could otherwise take gigabytes as objects.
 _MOST_TENSORS = 250_000  # mixtures of 400 experts in 60 layers have 200,000, in all their files together
 _MOST_UNUSUAL = 100_000  # tensors that are described in a way that no common writer has, which takes longer to read
+_MOST_KINDS = 1000  # dtypes and shapes that are remembered
 _MOST_MEMORY = 64_000_000  # bytes, that names and shapes take as Python keeps them
 _MOST_DIMENSIONS = 128
 _LONGEST_ENTRY = 65_536  # bytes, as for a name
@@ -64,16 +65,16 @@ _PAIR = re.compile(_BLANK + rb"(" + _TEXT + rb")" + _BLANK + rb":" + _BLANK + rb
 _AFTER = re.compile(_BLANK + rb"([,}])")
 _REST = re.compile(_BLANK + rb"\Z")
 _EMPTY = re.compile(rb"\{" + _BLANK + rb"\}")
-# What the common writers write; anything else goes through a JSON reader, which is slower and comes to the same.
+# What the common writers write of a tensor; anything else goes through a JSON reader, which comes to the same, slowly.
 _NUMBER = rb"(?:0|[1-9][0-9]{0,18})"  # always within 64 bits
 _SIZES = rb"((?:%(n)b(?:%(b)b,%(b)b%(n)b){0,63}+)?+)"
 _USUAL = re.compile(
     (
-        rb'%(b)b"([^"\\\x00-\x1f]{1,1000}+)"%(b)b:%(b)b\{%(b)b"dtype"%(b)b:%(b)b"([A-Z0-9_]{1,16})"%(b)b,'
+        rb'%(b)b"(?!%(m)b")([^"\\\x00-\x1f]{1,1000}+)"%(b)b:%(b)b\{%(b)b"dtype"%(b)b:%(b)b"(%(d)b)"%(b)b,'
         rb'%(b)b"shape"%(b)b:%(b)b\[%(b)b' + _SIZES + rb"%(b)b\]%(b)b,"
         rb'%(b)b"data_offsets"%(b)b:%(b)b\[%(b)b(%(n)b)%(b)b,%(b)b(%(n)b)%(b)b\]%(b)b\}%(b)b([,}])'
     )
-    % {b"n": _NUMBER, b"b": _BLANK}
+    % {b"n": _NUMBER, b"b": _BLANK, b"d": "|".join(_DTYPES).encode(), b"m": _METADATA.encode()}
 )
 _MINUS_ZERO = re.compile(rb"-0" + _BLANK + rb"[,\]]")
 _AGAIN = "fetch or save it again"
@@ -93,16 +94,17 @@ def tensors(file: Ranges) -> list[Stored]:
 
     """
     text = _header(file)
+    begin = _LENGTH + len(text)
+    stored: list[Stored] = []
+    spans: list[_Span] = []
     try:
         _demand_number(text)
-        spans: list[tuple[int, int, int]] = []
-        stored: list[Stored] = []
-        for name, entry in _described(text):
-            spans.append((*entry[2:], len(stored)))
-            stored.append(_stored(name, *entry))
-        _demand_layout(spans, stored, file.size - _LENGTH - len(text))
-        begin = _LENGTH + len(text)
-        places = sorted((begin + start, place) for start, _, place in spans if _says_more(stored[place]))
+        for start, end, tensor in _described(text):
+            spans.append((start, end, len(stored)))
+            stored.append(tensor)
+        spans.sort()
+        _demand_layout(spans, stored, file.size - begin)
+        places = [(begin + start, place) for start, _, place in spans if _says_more(stored[place])]
         for place, tensor in _with_values(stored, places, file):
             stored[place] = tensor
     except (_Misfit, MalformedJson) as error:
@@ -178,49 +180,59 @@ def _hint(file: Ranges) -> str:
     return _AGAIN
 
 
+_Span = tuple[int, int, int]  # where a tensor's bytes begin and end, and its place among the tensors
+
 # The header's entries -------------------------------------------------------------------------------------------------
 
-_Entry = tuple[str, list[int], int, int]  # dtype as the format names it, shape, and where its bytes begin and end
+_Kind = tuple[tuple[int, ...], str, int, int]  # shape, PyTorch's dtype, elements and bytes: what a Stored has in turn
+_Entry = tuple[_Kind, int, int]  # and where its bytes begin and end
 
 
-def _described(text: bytes) -> Iterator[tuple[str, _Entry]]:
-    """Yield each tensor's name and what the header says of it."""
+def _described(text: bytes) -> Iterator[tuple[int, int, Stored]]:
+    """Yield where the bytes of each tensor begin and end, and what else the header says of it."""
     if empty := _EMPTY.match(text):
         return _demand_end(text, empty.end())
     names: set[str] = set()
+    kinds: dict[tuple[bytes, bytes], _Kind] = {}  # by dtype and shape as they are written: most tensors share theirs
     room, unusual = _MOST_MEMORY, 0
     position, following = 1, b","
     while following == b",":
-        usual = _usual(text, position)
-        unusual += usual is None
-        name, entry, position, following = usual or _unusual(text, position)
+        entry: _Entry | None
+        if usual := _USUAL.match(text, position):
+            literal, dtype, sizes, start, end, following = usual.groups()
+            position = usual.end()
+            name = _text(literal)
+            kind = kinds.get((dtype, sizes))
+            if kind is None:
+                shape = [int(size) for size in sizes.split(b",")] if sizes else []
+                kind = _kind(name, dtype.decode(), shape)
+                room -= 8 * len(shape)
+                if len(kinds) < _MOST_KINDS:
+                    kinds[dtype, sizes] = kind
+            entry = kind, int(start), int(end)
+        else:
+            name, entry, position, following = _unusual(text, position)
+            room -= 8 * len(entry[0][0]) if entry else 0
+            unusual += 1
         if name in names:
             raise _Misfit(f"it describes {quoted(name)} twice")
         names.add(name)
-        room -= sys.getsizeof(name) + (8 * len(entry[1]) if entry else 0)
-        if unusual > _MOST_UNUSUAL or room < 0:
+        room -= getsizeof(name)
+        if room < 0 or unusual > _MOST_UNUSUAL:
             raise _Misfit(
                 f"it describes over {len(names) - 1:,} tensors, more or with longer names and shapes than any has"
             )
         if entry is not None:
-            yield name, entry
+            kind, begin, stop = entry
+            if stop - begin != kind[-1]:
+                raise _wrong_offsets(name, kind[-1], begin, stop)
+            yield begin, stop, Stored(name, *kind)
     return _demand_end(text, position)
 
 
 _Read = tuple[
     str, _Entry | None, int, bytes
 ]  # name, entry (None: metadata), where the next one begins, what is before it
-
-
-def _usual(text: bytes, position: int) -> _Read | None:
-    found = _USUAL.match(text, position)
-    if found is None:
-        return None
-    literal, dtype, sizes, start, end, following = found.groups()
-    if literal == _METADATA.encode() or dtype.decode() not in _DTYPES:
-        return None
-    shape = [int(size) for size in sizes.split(b",")] if sizes else []
-    return _text(literal), (dtype.decode(), shape, int(start), int(end)), found.end(), following
 
 
 def _unusual(text: bytes, position: int) -> _Read:
@@ -284,7 +296,7 @@ def _skip_metadata(text: bytes, position: int) -> int:
         key, _ = _decoded(pair, 1, _LONGEST_ENTRY), _decoded(pair, 2, _LONGEST_TEXT)
         if key in keys:
             raise _Misfit(f"{_METADATA} has {quoted(key)} twice")
-        room -= sys.getsizeof(key)
+        room -= getsizeof(key)
         if len(keys) == _MOST_TEXTS or room < 0:
             raise _Misfit(f"{_METADATA} has over {len(keys):,} keys, more or longer ones than any writer writes")
         keys.add(key)
@@ -324,7 +336,7 @@ def _checked(values: dict[str, Any], name: str) -> _Entry:
         raise _Misfit(f"{quoted(name)} has the shape {_value(shape)}, and sizes are whole numbers from 0 to 2**64 - 1")
     if not _are_sizes(offsets) or len(offsets) != 2:  # noqa: PLR2004  # where its bytes begin and end
         raise _Misfit(f"{quoted(name)} has the data_offsets {_value(offsets)}, which are not two offsets")
-    return dtype, shape, offsets[0], offsets[1]
+    return _kind(name, dtype, shape), offsets[0], offsets[1]
 
 
 def _are_sizes(value: Any) -> bool:
@@ -340,13 +352,13 @@ def _value(value: Any) -> str:
 # What the entries come to ---------------------------------------------------------------------------------------------
 
 
-def _demand_layout(spans: list[tuple[int, int, int]], stored: list[Stored], size: int) -> None:
+def _demand_layout(spans: list[_Span], stored: list[Stored], size: int) -> None:
     """Demand that the tensors cover all ``size`` bytes after the header, without a hole and without an overlap.
 
-    ``spans`` has where the bytes of each begin and end, and its place in ``stored``.
+    ``spans`` are in their order in the file.
     """
     covered = 0
-    for start, end, place in sorted(spans):
+    for start, end, place in spans:
         if start > covered:
             name = quoted(stored[place].name)
             raise _Misfit(f"before {name} there are {start - covered:,} bytes that belong to no tensor")
@@ -361,7 +373,7 @@ def _demand_layout(spans: list[tuple[int, int, int]], stored: list[Stored], size
 
 def _says_more(tensor: Stored) -> bool:
     """Whether a tensor's value is small, and says how another tensor is packed."""
-    return tensor.name.endswith(VALUES) and tensor.nbytes <= LONGEST_VALUE
+    return tensor.nbytes <= LONGEST_VALUE and tensor.name.endswith(VALUES)
 
 
 def _with_values(stored: list[Stored], places: list[tuple[int, int]], file: Ranges) -> Iterator[tuple[int, Stored]]:
@@ -393,9 +405,7 @@ def _kinds(stored: list[Stored], places: Iterable[tuple[int, int]]) -> dict[str,
     return {name: tuple(held[name.removesuffix(PACKED_SHAPE)]) for name in shapes}
 
 
-def _stored(name: str, dtype: str, shape: list[int], start: int, end: int) -> Stored:
-    if end < start:
-        raise _Misfit(f"{quoted(name)} ends before it begins, by its data_offsets [{start}, {end}]")
+def _kind(name: str, dtype: str, shape: list[int]) -> _Kind:
     bits_each, torch_name = _DTYPES[dtype]
     numel = 1
     for size in shape:  # step by step, as the reference does: a 0 later on does not mend an overflow
@@ -407,8 +417,12 @@ def _stored(name: str, dtype: str, shape: list[int], start: int, end: int) -> St
         raise _Misfit(f"{quoted(name)} has the shape {_value(shape)}, of more bits than the format can count")
     if bits % 8:
         raise _Misfit(f"{quoted(name)} takes {bits} bits, which are no whole bytes")
-    if end - start != bits // 8:
-        raise _Misfit(
-            f"{quoted(name)} takes {bits // 8:,} bytes by its shape and dtype, and {end - start:,} by its data_offsets"
-        )
-    return Stored(name, tuple(shape), torch_name, numel, bits // 8)
+    return tuple(shape), torch_name, numel, bits // 8
+
+
+def _wrong_offsets(name: str, nbytes: int, start: int, end: int) -> _Misfit:
+    if end < start:
+        return _Misfit(f"{quoted(name)} ends before it begins, by its data_offsets [{start}, {end}]")
+    return _Misfit(
+        f"{quoted(name)} takes {nbytes:,} bytes by its shape and dtype, and {end - start:,} by its data_offsets"
+    )

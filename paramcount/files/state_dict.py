@@ -13,7 +13,7 @@ __all__ = ["Stored", "inventory"]
 
 # What PyTorch's own modules register as buffers under names that no parameter of theirs has:
 # https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
-_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+_BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
 
 def inventory(
@@ -46,13 +46,17 @@ def inventory(
     params, stored_buffers, overhead = [], [], []
     firsts: dict[Hashable, str] = {}
     for tensor in found.tensors:
-        first = tensor.name if tensor.memory is None else firsts.setdefault(tensor.memory, tensor.name)
-        tied_to = None if first == tensor.name else first
-        if tensor.name in found.overhead:  # its module is that of the weight, which is added with that
+        name = tensor.name
+        tied_to = None
+        if tensor.memory is not None and (first := firsts.setdefault(tensor.memory, name)) != name:
+            tied_to = first
+        if name in found.overhead:  # its module is that of the weight, which is added with that
             overhead.append(_buffer(tensor, tied_to))
             continue
-        _add_module(tensor.name.rpartition(".")[0], modules, types)
-        if not tensor.packed and _is_buffer(tensor.name, buffers):
+        module, _, key = name.rpartition(".")
+        if module not in modules:
+            _add_module(module, modules, types)
+        if (name in buffers if buffers is not None else key in _BUFFERS) and not tensor.packed:
             stored_buffers.append(_buffer(tensor, tied_to))
         else:
             params.append(_param(tensor, tied_to))
@@ -69,10 +73,6 @@ def inventory(
     )
 
 
-def _is_buffer(name: str, buffers: frozenset[str] | None) -> bool:
-    return name in buffers if buffers is not None else name.rpartition(".")[2] in _BUFFERS
-
-
 def _param(tensor: Stored, tied_to: str | None) -> Param:
     return Param(
         tensor.name,
@@ -82,7 +82,7 @@ def _param(tensor: Stored, tied_to: str | None) -> Param:
         tensor.nbytes,
         tensor.requires_grad,
         tied_to,
-        packed=tensor.packed,
+        tensor.packed,
     )
 
 
