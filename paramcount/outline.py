@@ -102,7 +102,7 @@ _TARGETS = (
 def outline(report: Report, options: Options) -> Grid:
     """Return the layers of ``report`` as a grid whose leaf rows add up to the total."""
     columns = _honest(_LAYERS_AND_BUFFERS if options.buffers else _LAYERS, [report])
-    total, *rows = _rows(_chosen(list(_entries(report, options)), options), report, columns)
+    total, *rows = _rows(_chosen(list(_entries(report.root, options)), options), report, columns)
     kind = report.root.type
     return Grid(
         title=f"{report.target} · {kind}" if kind and kind != report.target else report.target,
@@ -125,7 +125,7 @@ def comparison(reports: Sequence[Report], *, alone: bool = False) -> Grid:
     for report in reports:
         is_known = first.total and not first.uninitialized and not report.uninitialized
         extra: dict[str, Cell] = {"target": report.target, "ratio": report.total / first.total if is_known else None}
-        root = _Entry("", report.root.type, 0, report.root.tally, extras=report.extras)
+        root = _Entry("", report.root.type, 0, report.root.tally, extras=report.root.extras)
         rows += _rows([root], report, columns, extra)
     said = tuple(fault for report in reports for fault in faults(report)) if alone else ()
     return Grid(f"{len(reports)} targets", columns, tuple(rows), remarks=said, summary=True)
@@ -136,7 +136,7 @@ def _honest(columns: tuple[Column, ...], reports: Sequence[Report]) -> tuple[Col
 
     Nobody knows what of a checkpoint trains; and of most models all is active, and on this rank.
     """
-    told = [report.extras for report in reports]
+    told = [report.root.extras for report in reports]
     silent = set()
     if not any(each.inactive for each in told):
         silent.add("active")
@@ -265,24 +265,19 @@ def _cut(entries: list[_Entry]) -> list[_Entry]:
     return [*kept, _Entry(f"… {plural(len(others), 'more row')}", "", 1, rest, extras=beside, role="rest")]
 
 
-def _entries(report: Report, options: Options) -> Iterator[_Entry]:
+def _entries(root: Layer, options: Options) -> Iterator[_Entry]:
     """Yield all that could be shown, parents first: the model, its layers and their tensors."""
-    root = report.root
-    layers = list(root.walk())
-    likeness = _likeness(layers) if options.fold and options.depth != "all" else None
-    below = _extras_below(layers) if report.extras != _NONE else dict.fromkeys(map(id, layers), _NONE)
-    waiting = [_Entry("", root.type, 0, root.tally, extras=below[id(root)], layer=root)]
+    likeness = _likeness(list(root.walk())) if options.fold and options.depth != "all" else None
+    waiting = [_Entry("", root.type, 0, root.tally, extras=root.extras, layer=root)]
     while waiting:  # not recursive: users nest deeper than Python's stack
         entry = waiting.pop()
         yield entry
         if entry.layer is not None:
-            shown = [*_tensors(entry, entry.layer, options), *_children(entry, entry.layer, likeness, below)]
+            shown = [*_tensors(entry, entry.layer, options), *_children(entry, entry.layer, likeness)]
             waiting.extend(reversed(_sorted(shown, options.sort)))
 
 
-def _children(
-    entry: _Entry, layer: Layer, likeness: Mapping[int, int] | None, extras_below: Mapping[int, Extras]
-) -> Iterator[_Entry]:
+def _children(entry: _Entry, layer: Layer, likeness: Mapping[int, int] | None) -> Iterator[_Entry]:
     """Yield the layers right below, each run of identical ones as one."""
     for run in _runs(layer.children, likeness):
         first = run[0]
@@ -296,7 +291,7 @@ def _children(
             entry.depth + 1,
             first.tally,
             entry.times * len(run),
-            extras_below[id(first)],
+            first.extras,
             tied_to=first.same_as,
             layer=first,
         )
@@ -342,26 +337,6 @@ def _likeness(layers: Sequence[Layer]) -> dict[int, int]:
         )
         likeness[id(layer)] = numbers.setdefault(traits, len(numbers))
     return likeness
-
-
-def _extras_below(layers: Sequence[Layer]) -> dict[int, Extras]:
-    """Return the extras of all at and below each layer, by its id."""
-    below: dict[int, Extras] = {}
-    for layer in reversed(layers):  # children first
-        own = extras(layer.params, layer.buffers, layer.overhead) if _has_extras(layer) else _NONE
-        found = [each for child in layer.children if (each := below[id(child)]) is not _NONE]
-        below[id(layer)] = reduce(add, found, own) if found else own
-    return below
-
-
-def _has_extras(layer: Layer) -> bool:
-    """Whether a layer may hold any itself: most of thousands do not."""
-    if layer.buffers or layer.overhead:
-        return True
-    for param in layer.params:  # noqa: SIM110  # any() takes three times as long, for each of thousands
-        if param.packed or param.active is not None or param.local is not None:
-            return True
-    return False
 
 
 def _tensors(entry: _Entry, layer: Layer, options: Options) -> list[_Entry]:

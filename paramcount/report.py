@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple, TypeVar
 
 from paramcount.errors import UsageError, closest, did_you_mean
@@ -87,6 +89,55 @@ def _sums(params: Iterable[Param]) -> _Sums:
     return trainable, frozen, unknown, nbytes, uninitialized
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Elements that only some models have anything to say of; they add up with ``+``."""
+
+    buffers: int = 0
+    overhead: int = 0  # scales, zero points and code books of packed parameters
+    packed: int = 0  # those of the total that are stored in fewer bits than they compute with
+    inactive: int = 0  # those of the total that a token does not pass through
+    elsewhere: int = 0  # those of the total that other processes hold
+
+    def __add__(self, other: Extras) -> Extras:
+        """Add count by count."""
+        return Extras(
+            self.buffers + other.buffers,
+            self.overhead + other.overhead,
+            self.packed + other.packed,
+            self.inactive + other.inactive,
+            self.elsewhere + other.elsewhere,
+        )
+
+    def __mul__(self, times: int) -> Extras:
+        """Return the extras of ``times`` modules like this one."""
+        return Extras(
+            self.buffers * times,
+            self.overhead * times,
+            self.packed * times,
+            self.inactive * times,
+            self.elsewhere * times,
+        )
+
+
+_NOTHING = Extras()
+
+
+def extras(params: Iterable[Param], buffers: Iterable[Buffer] = (), overhead: Iterable[Buffer] = ()) -> Extras:
+    """Add up what there is beside and within the total, each tensor once."""
+    packed = inactive = elsewhere = 0
+    for param in params:
+        if param.tied_to is not None or param.numel is None:
+            continue
+        if param.packed:
+            packed += param.numel
+        if param.active is not None:
+            inactive += param.numel - param.active
+        if param.local is not None:
+            elsewhere += param.numel - param.local
+    return Extras(tally_buffers(buffers).total, tally_buffers(overhead).total, packed, inactive, elsewhere)
+
+
 class Layer(NamedTuple):
     """A module by its dotted name, with its own tensors, its children and the sum of all below it."""
 
@@ -99,6 +150,7 @@ class Layer(NamedTuple):
     tally: Tally  # of itself and all below
     same_as: str | None = None  # where this is one more name of a module that is counted elsewhere
     overhead: tuple[Buffer, ...] = ()  # of its own packed parameters
+    extras: Extras = _NOTHING  # of itself and all below
 
     def __repr__(self) -> str:
         """Return what it is and comes to, without all that it is made of."""
@@ -155,52 +207,6 @@ class Layer(NamedTuple):
             "unknown": tally.unknown,
             "bytes": tally.nbytes,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Extras:
-    """Elements that only some models have anything to say of; they add up with ``+``."""
-
-    buffers: int = 0
-    overhead: int = 0  # scales, zero points and code books of packed parameters
-    packed: int = 0  # those of the total that are stored in fewer bits than they compute with
-    inactive: int = 0  # those of the total that a token does not pass through
-    elsewhere: int = 0  # those of the total that other processes hold
-
-    def __add__(self, other: Extras) -> Extras:
-        """Add count by count."""
-        return Extras(
-            self.buffers + other.buffers,
-            self.overhead + other.overhead,
-            self.packed + other.packed,
-            self.inactive + other.inactive,
-            self.elsewhere + other.elsewhere,
-        )
-
-    def __mul__(self, times: int) -> Extras:
-        """Return the extras of ``times`` modules like this one."""
-        return Extras(
-            self.buffers * times,
-            self.overhead * times,
-            self.packed * times,
-            self.inactive * times,
-            self.elsewhere * times,
-        )
-
-
-def extras(params: Iterable[Param], buffers: Iterable[Buffer] = (), overhead: Iterable[Buffer] = ()) -> Extras:
-    """Add up what there is beside and within the total, each tensor once."""
-    packed = inactive = elsewhere = 0
-    for param in params:
-        if param.tied_to is not None or param.numel is None:
-            continue
-        if param.packed:
-            packed += param.numel
-        if param.active is not None:
-            inactive += param.numel - param.active
-        if param.local is not None:
-            elsewhere += param.numel - param.local
-    return Extras(tally_buffers(buffers).total, tally_buffers(overhead).total, packed, inactive, elsewhere)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,26 +292,20 @@ class Report:
         return tally_buffers(tensor for layer in self._by_name.values() for tensor in layer.overhead)
 
     @property
-    def extras(self) -> Extras:
-        """Elements beside and within the total that only some models have."""
-        return replace(extras(self.params), buffers=self.buffers.total, overhead=self.overhead.total)
-
-    @property
     def packed(self) -> int:
         """Elements of the total that are stored in fewer bits than they compute with."""
-        return self.extras.packed
+        return self.root.extras.packed
 
     @property
     def active(self) -> int:
         """Elements of the total that one token passes through: all but the experts it is not routed to."""
-        return self.total - self.extras.inactive
+        return self.total - self.root.extras.inactive
 
     @property
     def local(self) -> BufferTally:
         """Elements and bytes of the total that this process holds; all, where nothing is sharded."""
-        held = [param for param in self.params if param.tied_to is None and param.numel]
-        nbytes = sum(_local_bytes(param) for param in held)
-        return BufferTally(self.total - extras(held).elsewhere, nbytes)
+        nbytes = sum(_local_bytes(param) for param in self.params if param.tied_to is None)
+        return BufferTally(self.total - self.root.extras.elsewhere, nbytes)
 
     @property
     def dtypes(self) -> dict[str, int]:
@@ -404,6 +404,11 @@ def _layers(inventory: Inventory) -> dict[str, Layer]:
         depths[module.name] = depths[parent] + 1
     params, buffers = _by_owner(inventory.params, depths), _by_owner(inventory.buffers, depths)
     overhead = _by_owner(inventory.overhead, depths)
+    unusual = _by_owner(filter(_is_unusual, inventory.params), depths)
+    beside = {
+        name: extras(unusual.get(name, ()), buffers.get(name, ()), overhead.get(name, ()))
+        for name in {**unusual, **buffers, **overhead}
+    }
     tallies = _Tallies()
     children: dict[str, list[Layer]] = {}
     layers: dict[str, Layer] = {}
@@ -421,6 +426,7 @@ def _layers(inventory: Inventory) -> dict[str, Layer]:
             tallies.of(own, below),
             module.same_as,
             tuple(overhead.get(name, ())),
+            _whole(beside.get(name, _NOTHING), below),
         )
         children.setdefault(parent, []).append(layer)
     return layers
@@ -439,6 +445,16 @@ def _by_owner(tensors: Iterable[_Tensor], listed: Mapping[str, int]) -> dict[str
     for tensor in tensors:
         owned.setdefault(_owner(tensor.name, listed), []).append(tensor)
     return owned
+
+
+def _is_unusual(param: Param) -> bool:
+    """Whether there is anything to say of a parameter that only some models have."""
+    return param.packed or param.active is not None or param.local is not None
+
+
+def _whole(own: Extras, children: Sequence[Layer]) -> Extras:
+    """Add up a layer and what is below it; of thousands, most have none."""
+    return reduce(add, [child.extras for child in children if child.extras is not _NOTHING], own)
 
 
 class _Tallies(dict[_Sums, Tally]):
