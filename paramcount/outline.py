@@ -32,6 +32,7 @@ _FACTS = frozenset(
         "pruned",
         "buffers-by-name",
         "left-out",
+        "ties-unknown",
         "index-total",
         "adapter",
         "index-unlisted",

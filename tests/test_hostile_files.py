@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
+from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 import paramcount
 from paramcount.errors import ParamcountError
@@ -86,6 +89,12 @@ def _gguf() -> bytes:
     return header + bytes(-len(header) % 32) + bytes(32)
 
 
+def _metadata(state: dict[str, Any]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        save_distributed(state, checkpoint_id=folder, no_dist=True)
+        return (Path(folder) / ".metadata").read_bytes()
+
+
 def _sound() -> Mapping[str, bytes]:
     """Return a file of every format, by a name that it can go under."""
     model = Net().eval()
@@ -106,6 +115,8 @@ def _sound() -> Mapping[str, bytes]:
             "exported.pt2": exported.getvalue(),
             "model.safetensors": save({name: each.clone() for name, each in model.state_dict().items()}),
             "model.safetensors.index.json": json.dumps({"metadata": {"total_size": 8}, "weight_map": shards}).encode(),
+            "pytorch_model.bin.index.json": json.dumps({"weight_map": {"x": "one.bin", "y": "two.bin"}}).encode(),
+            ".metadata": _metadata(model.state_dict()),
             "model.gguf": _gguf(),
         }
 
@@ -127,6 +138,8 @@ def test_the_files_that_are_damaged_below_are_sound(folder: Path) -> None:
 def _write_shards(folder: Path) -> None:
     (folder / "one.safetensors").write_bytes(save({"x": torch.zeros(1)}))
     (folder / "two.safetensors").write_bytes(save({"y": torch.zeros(1)}))
+    torch.save({"x": torch.zeros(1)}, folder / "one.bin")
+    torch.save({"y": torch.zeros(1)}, folder / "two.bin")
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)

@@ -67,7 +67,7 @@ class Parts:
             if _is_optimizer(inside):
                 return None
             without = frozenset(key for key, value in inside.items() if self._is_no_weight(key, value))
-            key = self._first(_WEIGHTS, inside)
+            key = self._first(_WEIGHTS, inside) or self._lone(inside)
             if key is None and any(self.holds_tensors(value) for key, value in inside.items() if key not in without):
                 return Part(part.path, part.value, without)
             key = (
@@ -80,6 +80,14 @@ class Parts:
             part = replace(part, without=self._optimizers(part.value))
         holds = next(self.tensors(part, once=True), None) is not None
         return part if self.modules.of(part.value) or holds or fields(part.value) == {} else None
+
+    def _lone(self, inside: dict[str, object]) -> str | None:
+        """Return the one key there is, where what it leads to holds an optimizer's state beside weights."""
+        if len(inside) != 1:
+            return None
+        ((key, value),) = inside.items()
+        below = fields(value) or {}
+        return key if any(_is_optimizer(fields(held)) for held in below.values()) else None
 
     def _optimizers(self, value: object) -> frozenset[str]:
         return frozenset(key for key, each in self.children(value).items() if _is_optimizer(fields(each)))

@@ -25,7 +25,7 @@ MEANING = "a report saved by -f json; a name picks one of several"
 
 _FORM = re.compile(r"(?P<file>.+?\.json)(?::(?P<part>.+))?", re.DOTALL)
 _ANY = re.compile(r"(?P<file>[^:]+)(?::(?P<part>.+))?", re.DOTALL)  # which only a prefix makes such a file
-_OF_ANOTHER_KIND = ".safetensors.index.json"
+_OF_ANOTHER_KIND = (".safetensors.index.json", ".bin.index.json", ".pt.index.json", ".pth.index.json")
 _MAJOR = "1"  # of the format
 _LARGEST = 100_000_000  # bytes
 _NAMES_LISTED = 5

@@ -1,20 +1,22 @@
-"""A file that torch.save wrote: counted from its structure, and nothing in it is ever run."""
+"""What torch.save wrote, in one file or in several: counted from its structure, and nothing in it is ever run."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from paramcount.errors import UnknownTarget, UnreadableFile, closest, did_you_mean
-from paramcount.files import deepspeed, state_dict, torch_archive, torch_modules
+from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest, did_you_mean
+from paramcount.files import deepspeed, distributed, shards, state_dict, torch_archive, torch_folders, torch_modules
 from paramcount.files.configuration import beside
 from paramcount.files.packed import Config
 from paramcount.files.pickles import MalformedPickle, Record
-from paramcount.files.ranges import expanded, opened
+from paramcount.files.ranges import expanded, last, listed, opened, parent, within
+from paramcount.files.stored import Stored
 from paramcount.files.torch_archive import Archive
+from paramcount.files.torch_folders import Choice
 from paramcount.files.torch_modules import Modules
 from paramcount.files.torch_parts import Named, Part, Parts, memory, stored
 from paramcount.files.torch_tensors import Tensors, fields
@@ -27,7 +29,7 @@ from paramcount.urls import parted, shown
 EXAMPLE = "model.pt, checkpoint.ckpt:state_dict"
 LIBRARIES = ()
 IS_CATALOGUE = False
-MEANING = "a file of torch.save, never run; a dotted path picks a part of it"
+MEANING = "a file of torch.save, or a folder of them, never run; a dotted path picks a part"
 
 _NAME = "torch_file"
 _FORM = re.compile(r"(?P<file>.+?\.(?:pt|pth|bin|ckpt|pt2))(?::(?P<part>.+))?", re.DOTALL)
@@ -36,8 +38,11 @@ _PARTS_LISTED = 8
 
 
 def claims(word: str) -> bool:
-    """Whether the word ends as torch.save's files do, with or without the path of a part."""
-    return parted(word, _FORM) is not None
+    """Whether the word ends as torch.save's files do, or is a folder with one of them; a part's path may follow."""
+    if parted(word, _FORM) is not None:
+        return True
+    named = parted(word, _ANY)
+    return named is not None and (_is_description(named[0]) or torch_folders.is_one(expanded(named[0])))
 
 
 def names() -> Iterable[str]:
@@ -50,7 +55,7 @@ def read(target: Target, name: str) -> Inventory:
 
     Raises:
         UnknownTarget: there is no such file, or no such part of it.
-        UsageError: arguments are given.
+        UsageError: arguments are given, or a part of what is in several files.
         UnreadableFile: it is not what torch.save writes, or holds no weights.
 
     """
@@ -58,45 +63,195 @@ def read(target: Target, name: str) -> Inventory:
     if named is None:
         raise UnknownTarget(f"{name!r} names no file of torch.save", hint=f"for example: {EXAMPLE}")
     target.demand_bare("a file")
-    place, part = shown(named[0]), named[1]
-    with opened(named[0]) as file:
+    wanted = _Wanted(expanded(named[0]), named[1], target.word)
+    with paused_collector():
+        if listed(wanted.path) is not None:
+            return _folder(wanted)
+        return _described(wanted) if _is_description(wanted.path) else _file(wanted)
+
+
+def _is_description(path: str) -> bool:
+    """Whether the file says what is in others."""
+    return last(path) == torch_folders.METADATA or torch_folders.INDEX.fullmatch(last(path)) is not None
+
+
+# Where the weights are ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be counted."""
+
+    path: str  # that opens the file
+    part: str | None  # of what is in it
+    word: str  # that the user wrote
+    notes: tuple[Note, ...] = ()  # what there is to say before anything is read
+
+    @property
+    def place(self) -> str:
+        """The file, for messages."""
+        return shown(self.path)
+
+    @property
+    def config(self) -> Config:
+        """What reads the config.json beside the file."""
+        return partial(beside, self.path)
+
+    def demand_whole(self) -> None:
+        """Demand that no part is asked for: what is in several files has none."""
+        if self.part is not None:
+            hint = f"name a file, and its part: FILE:{self.part}"
+            raise UsageError(f"{self.place} is in several files, of which no part can be picked", hint=hint)
+
+
+def _folder(wanted: _Wanted) -> Inventory:
+    folder, choice = wanted.path, torch_folders.choose(wanted.path)
+    first = replace(wanted, path=within(folder, choice.files[0]), notes=(*wanted.notes, *_beside(choice)))
+    match choice.kind:
+        case "file":
+            return _file(first)
+        case "distributed":
+            return _distributed(first, listed(parent(first.path)))
+        case "index":
+            return _indexed(replace(first, notes=wanted.notes))  # which says itself what it does not name
+    first.demand_whole()
+    files = _Files(are_layers=choice.kind == "layers")
+    held = shards.merged({name: files.read(within(folder, name)) for name in choice.files}, wanted.place)
+    return files.inventory(held, first)
+
+
+def _described(wanted: _Wanted) -> Inventory:
+    return _distributed(wanted) if last(wanted.path) == torch_folders.METADATA else _indexed(wanted)
+
+
+def _indexed(wanted: _Wanted) -> Inventory:
+    wanted.demand_whole()
+    files = _Files()
+    held, notes = shards.indexed(wanted.path, files.read, torch_folders.is_pickle)
+    return files.inventory(held, replace(wanted, notes=(*wanted.notes, *notes)))
+
+
+def _distributed(wanted: _Wanted, inside: list[str] | None = None) -> Inventory:
+    """Read a checkpoint of torch.distributed.checkpoint; ``inside`` are the files there, where all have to be."""
+    with opened(wanted.path) as file:
+        checkpoint = distributed.read(file)
+    if inside is not None and (missing := sorted(checkpoint.files - set(inside))):
+        raise UnreadableFile(
+            f"{wanted.place} says that data are in {shards.several(missing)} beside it: that is missing",
+            hint=f"fetch what is missing, or count by the description alone: {wanted.place}",
+        )
+    return _inventory(Archive(checkpoint.state), replace(wanted, notes=(*wanted.notes, distributed.TIES)))
+
+
+def _file(wanted: _Wanted) -> Inventory:
+    with opened(wanted.path) as file:
         archive = torch_archive.read(file)
+    return _inventory(archive, replace(wanted, notes=(*wanted.notes, *shards.one_of_several(wanted.path))))
+
+
+def _beside(choice: Choice) -> Iterable[Note]:
+    if choice.beside:
+        verb = "is" if len(choice.beside) == 1 else "are"
+        counted, others = shards.several(list(choice.files)), shards.several(list(choice.beside))
+        yield Note("left-out", "", f"what is counted is {counted}; beside it {verb} {others}")
+
+
+class _Files:
+    """Files that hold a model together."""
+
+    def __init__(self, *, are_layers: bool = False) -> None:
+        """Take files of whose tensors the names are those in the model; or, as pipelines have it, in a layer."""
+        self._are_layers = are_layers
+        self._buffers: frozenset[str] | None = None  # of those files that say
+        self._notes: list[Note] = []
+
+    def read(self, path: str) -> list[Stored]:
+        """Return what one holds."""
+        place = shown(path)
+        with opened(path) as file:
+            archive = torch_archive.read(file)
+        try:
+            parts = Parts(archive.root, Modules(Tensors(), archive.code))
+            part = parts.weights()
+            if part is None:
+                raise _no_weights(place, parts, archive)
+            tensors, buffers, notes = _whole(part, parts)
+        except MalformedPickle as error:
+            raise UnreadableFile(f"{place}: {error}", hint=torch_archive.HINT) from error
+        if buffers is not None:
+            self._buffers = (self._buffers or frozenset()) | buffers
+        self._notes += (*_left_out(place, part, parts), *notes)
+        layer = f"{torch_folders.layer(path)}." if self._are_layers else ""
+        # What a tensor has in common with another is in the same file.
+        return [replace(each, name=layer + each.name, memory=(path, each.memory)) for each in map(stored, tensors)]
+
+    def inventory(self, held: list[Stored], wanted: _Wanted) -> Inventory:
+        """Return what all hold."""
+        found = state_dict.inventory(
+            held,
+            target=wanted.word,
+            source=_NAME,
+            buffers=self._buffers,
+            notes=(*wanted.notes, *self._notes, *((_PIPELINE,) if self._are_layers else ())),
+            config=wanted.config,
+        )
+        is_plain = not self._are_layers and not any(param.packed for param in found.params)
+        return replace(found, form="bare state dict" if is_plain else "other")
+
+
+_PIPELINE = Note(
+    "ties-unknown",
+    "",
+    "DeepSpeed's pipelines keep each layer in a file of its own: where weights are tied, they count in each of theirs",
+)
+
+
+# What is counted of one file ------------------------------------------------------------------------------------------
+
+
+def _inventory(archive: Archive, wanted: _Wanted) -> Inventory:
     try:
-        with paused_collector():
-            return _inventory(archive, place, part, target.word, partial(beside, expanded(named[0])))
+        return _counted(archive, wanted)
     except MalformedPickle as error:
-        raise UnreadableFile(f"{place}: {error}", hint=torch_archive.HINT) from error
+        raise UnreadableFile(f"{wanted.place}: {error}", hint=torch_archive.HINT) from error
 
 
-def _inventory(archive: Archive, file: str, path: str | None, word: str, config: Config) -> Inventory:
+def _counted(archive: Archive, wanted: _Wanted) -> Inventory:
     parts = Parts(archive.root, Modules(Tensors(), archive.code))
+    path, notes = wanted.part, wanted.notes
     part = parts.weights() if path is None else parts.at(path)
     if part is None:
-        raise _no_weights(file, parts, archive) if path is None else _no_part(file, path, parts)
-    notes = (*_left_out(file, part, parts), *_constants(archive)) if path is None else ()
+        raise _no_weights(wanted.place, parts, archive) if path is None else _no_part(wanted.place, path, parts)
+    if path is None:
+        notes = (*notes, *_left_out(wanted.place, part, parts), *_constants(archive))
     if isinstance(part.value, Record) and parts.modules.of(part.value):
-        return torch_modules.read(part.value, parts.modules, target=word, source=_NAME, notes=notes)
-    tensors = list(parts.tensors(part))
-    buffers = _buffers(tensors)
-    sharded: tuple[Note, ...] = ()
-    if part.path == (deepspeed.WEIGHTS,) and (found := fields(parts.root)) is not None:
-        tensors, sharded = deepspeed.whole(tensors, found)
-        buffers = deepspeed.buffers(tensors, found) if buffers is None else buffers
+        return torch_modules.read(part.value, parts.modules, target=wanted.word, source=_NAME, notes=notes)
+    tensors, buffers, sharded = _whole(part, parts)
     if not tensors and path is not None and fields(part.value) != {}:
-        raise UnreadableFile(f"{file}: {path} holds no tensors", hint=_choices(file, parts))
+        raise UnreadableFile(f"{wanted.place}: {path} holds no tensors", hint=_choices(wanted.place, parts))
     inventory = state_dict.inventory(
         [stored(each) for each in tensors],
-        target=word,
+        target=wanted.word,
         source=_NAME,
         buffers=buffers,
         notes=(*notes, *sharded, *_views(tensors)),
-        config=config,
+        config=wanted.config,
     )
     if sharded or any(param.packed for param in inventory.params):
         inventory = replace(inventory, form="other")
     else:
         inventory = replace(inventory, form="state dict" if _has_versions(part.value) else "bare state dict")
     return _with_lazy(inventory, {each.name for each in tensors if each.tensor.shape is None})
+
+
+def _whole(part: Part, parts: Parts) -> tuple[list[Named], frozenset[str] | None, tuple[Note, ...]]:
+    """Return the tensors of a part in full size, the buffers among them where that is known, and what to say."""
+    tensors = list(parts.tensors(part))
+    buffers = _buffers(tensors)
+    if part.path != (deepspeed.WEIGHTS,) or (found := fields(parts.root)) is None:
+        return tensors, buffers, ()
+    tensors, notes = deepspeed.whole(tensors, found)
+    return tensors, deepspeed.buffers(tensors, found) if buffers is None else buffers, notes
 
 
 def _has_versions(value: object) -> bool:

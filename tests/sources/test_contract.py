@@ -122,13 +122,13 @@ def test_a_folder_that_is_no_target_is_an_error_with_the_files_in_it_that_are(fo
     with pytest.raises(UnknownTarget, match="the folder run is no target by itself") as caught:
         resolve("run")
     assert caught.value.hint == "it holds no file to count"
-    for name in ("args.json", "events.log", "optimizer.bin", "pytorch_model.bin"):
+    for name in ("args.json", "events.log", "optimizer.bin"):
         (Path("run") / name).touch()
     with pytest.raises(UnknownTarget) as caught:
         resolve("run")
-    assert caught.value.hint == "name what is meant: run/optimizer.bin run/pytorch_model.bin"
-    for step in range(3):
+    assert caught.value.hint == "name what is meant: run/optimizer.bin"
+    for step in range(4):
         (Path("run") / f"step{step}.ckpt").touch()
     with pytest.raises(UnknownTarget) as caught:
         resolve("run")
-    assert caught.value.hint == "name what is meant: run/optimizer.bin run/pytorch_model.bin run/step0.ckpt and 2 more"
+    assert caught.value.hint == "name what is meant: run/optimizer.bin run/step0.ckpt run/step1.ckpt and 2 more"

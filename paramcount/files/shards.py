@@ -1,0 +1,191 @@
+"""Weights in several files: what the index of them, or their names, say of how they belong together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from paramcount.errors import UnknownTarget, UnreadableFile
+from paramcount.files.ranges import last, listed, opened, parent, within
+from paramcount.files.safetensors import quoted
+from paramcount.files.stored import Stored
+from paramcount.inventory import Note
+from paramcount.jsons import MalformedJson, load
+from paramcount.units import plural
+from paramcount.urls import shown
+
+Held = Callable[[str], list[Stored]]  # returns what the file at a path holds
+Read = tuple[list[Stored], tuple[Note, ...]]
+
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<of>[0-9]{5})(?P<ending>\.[a-z]+)", re.DOTALL)
+_LONGEST_INDEX = 30_000_000  # bytes; one of 200,000 tensors takes 22,000,000
+_NAMES_LISTED = 3
+
+
+def one_of_several(path: str) -> tuple[Note, ...]:
+    """Return what to say of a file whose name says that it is one of several."""
+    shard = _SHARD.fullmatch(last(path))
+    if shard is None or int(shard["of"]) <= 1:
+        return ()
+    message = f"this is shard {int(shard['number'])} of {int(shard['of'])}: name the folder to count them all"
+    return (Note("left-out", "", message),)
+
+
+def are_one(files: Iterable[str]) -> bool:
+    """Whether files are shards of one model, by their names."""
+    found = [_SHARD.fullmatch(name) for name in files]
+    return len({None if shard is None else (shard["stem"], shard["of"], shard["ending"]) for shard in found}) == 1 and (
+        found[0] is not None
+    )
+
+
+def demand_complete(folder: str, files: Iterable[str]) -> None:
+    """Demand that no shard is missing, where the names say how many there are.
+
+    Raises:
+        UnreadableFile: one is.
+
+    """
+    present = set(files)
+    for name in sorted(present):
+        shard = _SHARD.fullmatch(name)
+        for number in range(1, int(shard["of"]) + 1) if shard else ():
+            expected = f"{shard['stem']}-{number:05}-of-{shard['of']}{shard['ending']}" if shard else ""
+            if expected not in present:
+                raise UnreadableFile(f"{folder} has no {expected}, and {name} is there", hint="fetch the missing shard")
+
+
+def merged(shards: Mapping[str, Iterable[Stored]], place: str) -> list[Stored]:
+    """Return what all shards hold, each name once.
+
+    Raises:
+        UnreadableFile: a name is in two of them.
+
+    """
+    holders: dict[str, str] = {}
+    for shard, stored in shards.items():
+        for tensor in stored:
+            first = holders.setdefault(tensor.name, shard)
+            if first != shard:
+                problem = f"{quoted(tensor.name)} is in {quoted(first)} and in {quoted(shard)}"
+                raise UnreadableFile(f"{place}: {problem}", hint="name the one file to count")
+    return [tensor for stored in shards.values() for tensor in stored]
+
+
+# An index -------------------------------------------------------------------------------------------------------------
+
+
+def indexed(path: str, held: Held, is_alike: Callable[[str], bool]) -> Read:
+    """Return what the shards of an index hold; what it says itself is held against that.
+
+    The form is that of transformers: https://huggingface.co/docs/transformers/main/en/big_models#sharded-checkpoints.
+
+    Args:
+        path: of the index.
+        held: returns what a shard holds.
+        is_alike: whether a file in the same folder has a name that a note is to give if the index does not.
+
+    Raises:
+        UnreadableFile: it is no index, or contradicts its shards; or one of them is missing, or is read in vain.
+
+    """
+    place = shown(path)
+    document = _document(path, place)
+    shard_of = _weight_map(document, place)
+    folder = parent(path)
+    shards: dict[str, list[Stored]] = {}
+    for name, shard in shard_of.items():
+        if shard not in shards:
+            _demand_inside(shard, name, place)
+            try:
+                shards[shard] = held(within(folder, shard))
+            except UnknownTarget as error:
+                problem = f"the shard {quoted(shard)} is missing, which should hold {quoted(name)}"
+                raise UnreadableFile(f"{place}: {problem}", hint="fetch the missing shard") from error
+    _demand_held(shard_of, shards, place)
+    stored = merged({shard: shards[shard] for shard in sorted(shards)}, place)
+    notes = _total_note(document, stored), _unlisted_note(shard_of, stored), _beside_note(folder, shards, is_alike)
+    return stored, tuple(note for note in notes if note is not None)
+
+
+def _document(path: str, place: str) -> Mapping[str, Any]:
+    with opened(path) as file:
+        if file.size > _LONGEST_INDEX:
+            raise UnreadableFile(f"{place} is no index of shards: it is {file.size:,} bytes long")
+        data = file.read(0, file.size)
+    try:
+        document = load(data)
+    except MalformedJson as error:
+        raise UnreadableFile(f"{error.place(place)}: {error.problem}") from error
+    if not isinstance(document, dict):
+        raise UnreadableFile(f"{place} is no index of shards: it is no mapping")
+    return document
+
+
+def _weight_map(document: Mapping[str, Any], path: str) -> dict[str, str]:
+    found = document.get("weight_map")
+    if not isinstance(found, dict):
+        raise UnreadableFile(f"{path} is no index of shards: it has no mapping weight_map")
+    for name, shard in found.items():
+        if not isinstance(shard, str):
+            raise UnreadableFile(f"{path}: weight_map says of {quoted(name)} no shard, but {_brief(shard)}")
+    return found
+
+
+def _demand_inside(shard: str, name: str, path: str) -> None:
+    """Demand that a shard is in the folder of its index; whether it is a link there is the user's own affair."""
+    parts = PurePosixPath(shard).parts + PureWindowsPath(shard).parts
+    if not shard or ".." in parts or PurePosixPath(shard).is_absolute() or PureWindowsPath(shard).anchor:
+        raise UnreadableFile(f"{path}: the shard {quoted(shard)} of {quoted(name)} is not in the index's folder")
+    if "\0" in shard:
+        raise UnreadableFile(f"{path}: the shard {quoted(shard)} of {quoted(name)} cannot be the name of a file")
+
+
+def _demand_held(shard_of: Mapping[str, str], shards: Mapping[str, Iterable[Stored]], path: str) -> None:
+    held = {shard: {tensor.name for tensor in stored} for shard, stored in shards.items()}
+    for name, shard in shard_of.items():
+        if name not in held[shard]:
+            raise UnreadableFile(f"{path}: {quoted(name)} should be in {quoted(shard)}, which does not hold it")
+
+
+def _total_note(document: Mapping[str, Any], stored: Iterable[Stored]) -> Note | None:
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or "total_size" not in metadata:
+        return None
+    said, held = metadata["total_size"], sum(tensor.nbytes for tensor in stored)
+    if said == held and not isinstance(said, bool):
+        return None
+    message = f"the index says that the shards hold {_brief(said)} bytes, and they hold {held:,}, which is what counts"
+    return Note("index-total", "", message)
+
+
+def _unlisted_note(shard_of: Mapping[str, str], stored: Iterable[Stored]) -> Note | None:
+    """Return what to say of tensors that shards hold beside those of the index: loaders load them, so they count."""
+    unlisted = [tensor.name for tensor in stored if tensor.name not in shard_of]
+    if not unlisted:
+        return None
+    message = f"the shards hold {plural(len(unlisted), 'tensor')} that the index does not list: {several(unlisted)}"
+    return Note("index-unlisted", "", f"{message}; they count")
+
+
+def _beside_note(folder: str, shards: Iterable[str], is_alike: Callable[[str], bool]) -> Note | None:
+    named = set(shards)
+    beside = sorted(name for name in listed(folder or ".") or [] if is_alike(name) and name not in named)
+    if not beside:
+        return None
+    verb = "is" if len(beside) == 1 else "are"
+    return Note("left-out", "", f"the index does not name {several(beside)}, which {verb} not counted")
+
+
+def several(found: list[str]) -> str:
+    """Return names for a message, of many the first."""
+    more = len(found) - _NAMES_LISTED
+    return ", ".join(map(quoted, found[:_NAMES_LISTED])) + (f" and {more} more" if more > 0 else "")
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return f"{value:,}" if type(value) is int else quoted(value) if isinstance(value, str) else repr(value)
