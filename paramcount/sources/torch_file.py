@@ -183,7 +183,7 @@ class _Files:
         self._notes += (*_left_out(place, part, parts), *notes)
         layer = f"{torch_folders.layer(path)}." if self._are_layers else ""
         # What a tensor has in common with another is in the same file.
-        return [replace(each, name=layer + each.name, memory=(path, each.memory)) for each in map(stored, tensors)]
+        return [each._replace(name=layer + each.name, memory=(path, each.memory)) for each in map(stored, tensors)]
 
     def inventory(self, held: list[Stored], wanted: _Wanted) -> Inventory:
         """Return what all hold."""
