@@ -277,11 +277,29 @@ def _name_commands_too(error: UnknownTarget, word: str, commands: Iterable[str])
 
 
 def _words(targets: list[str], key: str | None) -> list[str]:
-    words = [word for target in targets for word in (sys.stdin.read().splitlines() if target == "-" else [target])]
+    words = [word for target in targets for word in (_from_stdin() if target == "-" else [target])]
     words = [word.strip() for word in words if word.strip()]
     if not words:
         raise UsageError("no target given", hint="for example: paramcount resnet50")
     return words if key is None else [with_part(word, key) for word in words]
+
+
+def _from_stdin() -> list[str]:
+    """Return the lines of stdin, which are targets, and not the bytes of a file."""
+    lines: list[str] = []
+    try:
+        for line in sys.stdin:
+            if "\0" in line or any("\udc80" <= char <= "\udcff" for char in line):  # bytes that are no text
+                raise _no_words()
+            lines.append(line)
+    except UnicodeDecodeError as error:
+        raise _no_words() from error
+    return lines
+
+
+def _no_words() -> UsageError:
+    hint = "to count the file itself: cat model.safetensors | paramcount /dev/stdin"
+    return UsageError("- reads targets from stdin, one a line, and what comes there is no text", hint=hint)
 
 
 def _groupings(words: Iterable[str], breakdown: By | None) -> tuple[By, ...]:

@@ -19,7 +19,7 @@ class Blocks:
     def __init__(self, name: str, size: int, fetch: Callable[[int, int], bytes], first: bytes = b"") -> None:
         """Take what fetches the bytes from one place up to another; the ``first`` may be there already."""
         self.name = name
-        self.size = size
+        self.size = self.known_size = size
         self._fetch = fetch
         self._blocks = [(0, first)]
         self._ahead = BLOCK

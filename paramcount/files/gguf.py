@@ -43,6 +43,7 @@ _DEEPEST = 8  # lists in lists
 _SMALLEST_FIELD = 13  # bytes: an empty name, a type and a value
 _SMALLEST_TENSOR = 24  # bytes: an empty name, no dimensions, a type and an offset
 _WINDOW = 65_536  # bytes to read at a time
+_MOST_OF_A_PIPE = 256 * 2**20  # bytes that a header may take where nobody knows the file's size
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class _Reader:
             self._demand(length)
             self._window, self._window_start = self._file.upto(self._position, max(length, _WINDOW)), self._position
             start = 0
+            if len(self._window) < length:
+                raise self._cut_short(self._position + len(self._window))
         self._position += length
         return self._window[start : start + length]
 
@@ -116,12 +119,21 @@ class _Reader:
         self._position += length
 
     def _demand(self, length: int) -> None:
-        if self._position + length > self._file.size:
-            raise _Misfit(f"its header goes on after its {self._file.size:,} bytes: it is cut short")
+        size = self._file.known_size
+        if size is not None and self._position + length > size:
+            raise self._cut_short(size)
+        if size is None and self._position + length > _MOST_OF_A_PIPE:
+            raise _Misfit(f"its header takes over {_MOST_OF_A_PIPE:,} bytes", "save it as a file, and count that")
+
+    @staticmethod
+    def _cut_short(size: int) -> _Misfit:
+        return _Misfit(f"its header goes on after its {size:,} bytes: it is cut short")
 
     def _demand_room(self, number: int, smallest: int, what: str) -> None:
-        if number * smallest > self._file.size - self._position:
-            raise _Misfit(f"it cannot hold {number:,} {what} in its {self._file.size:,} bytes")
+        size = self._file.known_size
+        if number * smallest > (_MOST_OF_A_PIPE if size is None else size) - self._position:
+            room = "a header" if size is None else f"its {size:,} bytes"
+            raise _Misfit(f"it cannot hold {number:,} {what} in {room}")
 
     def _number(self, code: str) -> Any:
         (value,) = struct.unpack(self._order + code, self._take(struct.calcsize("=" + code)))
@@ -210,7 +222,9 @@ class _Reader:
             found[tensor.name] = tensor
             end = start + tensor.nbytes
             expected = _aligned(end, alignment)
-        held = self._file.size - _aligned(self._position, alignment)
+        if self._file.known_size is None:  # it is not read to its end for that
+            return tuple(found.values())
+        held = self._file.known_size - _aligned(self._position, alignment)
         if found and end > held:
             raise _Misfit(f"its tensors take {end:,} bytes, and {max(held, 0):,} are there: it is cut short")
         return tuple(found.values())

@@ -8,7 +8,8 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -20,6 +21,9 @@ _FIRST = 2**16  # bytes
 _DESCRIPTOR = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(?P<number>[0-9]{1,9})", re.ASCII)
 
 
+_HELD: ContextVar[tuple[str, Ranges] | None] = ContextVar("held", default=None)
+
+
 class Ranges(Protocol):
     """A file that can be read in parts."""
 
@@ -27,8 +31,12 @@ class Ranges(Protocol):
     is_far: bool  # whether reading at another place is another request
 
     @property
+    def known_size(self) -> int | None:
+        """The file's bytes; None where only reading to its end would tell, as of a pipe."""
+
+    @property
     def size(self) -> int:
-        """The file's bytes. Of a pipe it takes reading to its end: ask for it last."""
+        """The file's bytes, which of a pipe takes reading to its end."""
 
     def read(self, start: int, length: int) -> bytes:
         """Return exactly ``length`` bytes from ``start``.
@@ -56,6 +64,9 @@ def opened(word: str) -> AbstractContextManager[Ranges]:
         UnreadableFile: it cannot be opened.
 
     """
+    held = _HELD.get()
+    if held is not None and held[0] == word:
+        return nullcontext(held[1])
     if is_web(word):
         from paramcount.files import web
 
@@ -65,6 +76,23 @@ def opened(word: str) -> AbstractContextManager[Ranges]:
 
         return remote.opened(word)
     return _opened(word)
+
+
+@contextmanager
+def held(word: str) -> Iterator[Ranges]:
+    """Open a file that may come only once: whoever opens it inside this context gets it as it was opened here.
+
+    Raises:
+        UnknownTarget: there is no such file.
+        UnreadableFile: it cannot be opened.
+
+    """
+    with opened(word) as file:
+        token = _HELD.set((word, file))
+        try:
+            yield file
+        finally:
+            _HELD.reset(token)
 
 
 # Folders --------------------------------------------------------------------------------------------------------------
@@ -104,6 +132,22 @@ def within(folder: str, name: str) -> str:
     return f"{root}{path}{between}{_written(folder, name)}{query}"
 
 
+def is_pipe(path: str) -> bool:
+    """Whether a path is that of a pipe, or of what may be one: /dev/stdin, and what a shell makes of <(command)."""
+    if _DESCRIPTOR.fullmatch(path):
+        return True
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # as for expanded()
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def is_file(path: str) -> bool:
+    """Whether a path is that of a file, or of a pipe."""
+    return is_pipe(path) or os.path.isfile(path)  # noqa: PTH113  # as for expanded()
+
+
 def last(word: str) -> str:
     """Return the name of a file in its folder."""
     return split(word).path.rpartition("/")[2] if is_url(word) else os.path.basename(word)  # noqa: PTH119  # the same
@@ -131,7 +175,8 @@ def _opened(word: str) -> Iterator[Ranges]:
         stream = open(str(path), "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115  # closed below; a Path's open() takes no opener
     except (FileNotFoundError, NotADirectoryError):
         beside = [str(found) for found in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UnknownTarget(f"there is no file {word}", hint=did_you_mean(closest(str(path), beside))) from None
+        hint = _STDIN if word == "-" else did_you_mean(closest(str(path), beside))
+        raise UnknownTarget(f"there is no file {word}", hint=hint) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _unreadable(word, error) from error
     with stream:
@@ -148,7 +193,8 @@ def _opened(word: str) -> Iterator[Ranges]:
                 yield pipe
 
 
-_PIPE = "pipe a file into it, as in: paramcount safetensors:/dev/stdin < model.safetensors"
+_PIPE = "pipe a file into it, as in: cat model.safetensors | paramcount /dev/stdin"
+_STDIN = "a file from a pipe is /dev/stdin, as in: cat model.safetensors | paramcount /dev/stdin"
 
 
 def _unreadable(word: str, error: Exception) -> UnreadableFile:
@@ -194,7 +240,7 @@ class _Local:
 
     def __init__(self, name: str, stream: BinaryIO, size: int) -> None:
         self.name = name
-        self.size = size
+        self.size = self.known_size = size
         self._stream = stream
 
     def upto(self, start: int, length: int) -> bytes:

@@ -103,7 +103,7 @@ def tensors(file: Ranges) -> list[Stored]:
             spans.append((start, end, len(stored)))
             stored.append(tensor)
         spans.sort()
-        _demand_layout(spans, stored, file.size - begin)
+        _demand_layout(spans, stored, None if file.known_size is None else file.known_size - begin)
         places = [(begin + start, place) for start, _, place in spans if _says_more(stored[place])]
         for place, tensor in _with_values(stored, places, file):
             stored[place] = tensor
@@ -352,10 +352,11 @@ def _value(value: Any) -> str:
 # What the entries come to ---------------------------------------------------------------------------------------------
 
 
-def _demand_layout(spans: list[_Span], stored: list[Stored], size: int) -> None:
+def _demand_layout(spans: list[_Span], stored: list[Stored], size: int | None) -> None:
     """Demand that the tensors cover all ``size`` bytes after the header, without a hole and without an overlap.
 
-    ``spans`` are in their order in the file.
+    ``spans`` are in their order in the file. Of what comes from a pipe nobody knows the size: it is not read to its
+    end for that.
     """
     covered = 0
     for start, end, place in spans:
@@ -365,6 +366,8 @@ def _demand_layout(spans: list[_Span], stored: list[Stored], size: int) -> None:
         if start < covered:
             raise _Misfit(f"{quoted(stored[place].name)} overlaps the tensor before it, by {covered - start:,} bytes")
         covered = end
+    if size is None:
+        return
     if covered > size:
         raise _Misfit(f"its tensors take {covered:,} bytes, and {size:,} are there: it is cut short")
     if covered < size:

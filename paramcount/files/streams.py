@@ -40,7 +40,7 @@ class Stream:
         """
         self.name = name
         self._more = more
-        self._size = size
+        self.known_size = size
         self._most = most
         self._ended = False
         self._position = 0
@@ -53,23 +53,23 @@ class Stream:
     @property
     def size(self) -> int:
         """The file's bytes; where nobody has said how many there are, it is read to its end."""
-        if self._size is None:
+        if self.known_size is None:
             self._advance(None)
-            self._size = self._position
-        return self._size
+            self.known_size = self._position
+        return self.known_size
 
     def upto(self, start: int, length: int) -> bytes:
         """Return ``length`` bytes from ``start``, or what there is of them."""
-        if self._size is None:
+        if self.known_size is None:
             self._advance(start + length)
-        size = self._position if self._size is None else self._size
+        size = self._position if self.known_size is None else self.known_size
         return self.read(start, min(length, size - start)) if start < size else b""
 
     def read(self, start: int, length: int) -> bytes:
         """Return exactly ``length`` bytes from ``start``."""
         end = start + length
-        if start < 0 or length < 0 or (self._size is not None and end > self._size):
-            raise self._cut_short(self._size or 0)
+        if start < 0 or length < 0 or (self.known_size is not None and end > self.known_size):
+            raise self._cut_short(self.known_size or 0)
         self._advance(end)
         if end > self._position:
             raise self._cut_short(self._position)

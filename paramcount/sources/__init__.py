@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pkgutil
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,17 +13,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from paramcount.errors import BuildError, MissingLibrary, UnknownTarget, UsageError, closest, did_you_mean
-from paramcount.files.ranges import listed, within
+from paramcount.files.kinds import kind as kind_of
+from paramcount.files.ranges import expanded, held, is_file, is_pipe, listed, within
 from paramcount.inputs import Input
 from paramcount.inventory import Inventory
-from paramcount.urls import is_url, shown
+from paramcount.urls import is_url, is_web, parted, shown, split
 
 if TYPE_CHECKING:
     from paramcount.modules.build import Device
 
 
 _FILES_LISTED = 3
-_PIPES = ("/dev/", "/proc/")  # /dev/stdin, and what a shell makes of <(command)
+_WITH_PARTS = {"torch_file", "saved"}
+_PART = re.compile(r"(?P<file>[^:]+)(?::(?P<part>.+))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,14 @@ def resolve(word: str) -> tuple[Source, str]:
     prefix, colon, name = word.partition(":")
     if colon and prefix in _names():
         return _source(prefix), name
+    file = _file(word)
+    if file is not None and is_pipe(file):
+        return _ByContent(), word
     for source in map(_source, _names()):  # one by one: those after it need not be imported
         if source.claims(word):
             return source, word
-    if is_url(word) or word.startswith(_PIPES):
-        raise _nameless(shown(word))
+    if file is not None:
+        return _ByContent(), word
     if (inside := listed(word)) is not None:
         raise _folder(word, [within(word, name) for name in inside])
     raise unknown(word, _prefixed(word) or (name for source in sources().values() for name in source.names()))
@@ -124,16 +130,45 @@ def read(target: Target) -> Inventory:
         raise
 
 
+class _ByContent:
+    """The source of a file whose name does not say of what kind it is: a pipe, mostly. Its first bytes do."""
+
+    EXAMPLE = "/dev/stdin"
+    MEANING = "a file of any of these kinds, from a pipe"
+    LIBRARIES: tuple[str, ...] = ()
+    IS_CATALOGUE = False
+
+    def claims(self, word: str) -> bool:
+        return _file(word) is not None
+
+    def names(self) -> Iterable[str]:
+        return ()
+
+    def read(self, target: Target, name: str) -> Inventory:
+        """Open the file once, and have it read as it is open by the source that its first bytes are of."""
+        file = _file(name) or name
+        with held(file) as stream:
+            kind = kind_of(stream)
+            if file != expanded(name) and kind not in _WITH_PARTS:
+                raise UsageError(f"{shown(file)} is a {kind} file, of which no part can be named")
+            return _source(kind).read(target, expanded(name))
+
+
+def _file(word: str) -> str | None:
+    """Return the file that a word means, or means a part of: a file or a pipe here, or what is on the web."""
+    path = expanded(word)
+    file, part = parted(path, _PART) or (path, None)
+    if is_url(word):
+        return file if is_web(word) and split(word).path else None
+    if is_file(path):
+        return path
+    return file if part is not None and is_file(file) else None
+
+
 def _prefixed(word: str) -> list[str]:
     """Return the word with the prefixes that its own may be a misspelling of."""
     prefix, colon, rest = word.partition(":")
     return [f"{each}:{rest}" for each in closest(prefix, _names())] if colon else []
-
-
-def _nameless(word: str) -> UnknownTarget:
-    """Return the error for what may well be a file, and whose name does not say of what kind."""
-    hint = f"say it: safetensors:{word}, torch_file:{word}, gguf:{word} or saved:{word}"
-    return UnknownTarget(f"the name of {word} does not say what kind of file it is", hint=hint)
 
 
 def _folder(word: str, inside: Iterable[str]) -> UnknownTarget:
@@ -148,7 +183,8 @@ def _folder(word: str, inside: Iterable[str]) -> UnknownTarget:
 
 def unknown(word: str, candidates: Iterable[str], *, name: str | None = None) -> UnknownTarget:
     """Return the error for a word that is no target, with the closest to its ``name`` and an example of each form."""
-    forms = "\n".join(f"  {source.EXAMPLE}\n      {source.MEANING}" for source in sources().values())
+    kinds: tuple[Source, ...] = (*sources().values(), _ByContent())
+    forms = "\n".join(f"  {source.EXAMPLE}\n      {source.MEANING}" for source in kinds)
     message = f"unknown target {word!r}" if word else "an empty word is no target"
     candidates = list(candidates)
     unprefixed = [candidate for candidate in candidates if candidate.partition(":")[2] == word]

@@ -73,9 +73,9 @@ def read(target: Target, name: str) -> Inventory:
 def _reports(path: str, file: str) -> list[Any]:
     """Return the reports of a document; ``file`` is its path as it may be shown."""
     with opened(path) as stream:
-        if stream.size > _LARGEST:
-            raise _unreadable(file, f"it is {stream.size:,} bytes long, which no report is")
-        data = stream.read(0, stream.size)
+        data = stream.upto(0, _LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise _unreadable(file, f"it is over {_LARGEST:,} bytes long, which no report is")
     try:
         document = load(data)
     except MalformedJson as error:

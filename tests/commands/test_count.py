@@ -181,6 +181,16 @@ def test_nothing_to_count_is_a_usage_error(run: Run, monkeypatch: pytest.MonkeyP
     assert "no target given" in outcome.err
 
 
+@pytest.mark.parametrize("content", [b"PK\x03\x04\0\0", b"\x80\x02\x8a"])
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_file_is_no_list_of_targets(content: bytes, errors: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), "utf-8", errors))
+    done = run("-")
+    assert done.code == 2
+    assert done.err.startswith("error: - reads targets from stdin, one a line, and what comes there is no text\n")
+    assert "cat model.safetensors | paramcount /dev/stdin" in done.err
+
+
 def test_a_dash_reads_targets_from_stdin(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{CNN}\n\n  {FROZEN}  \n"))
     assert run("-", "--value", "total").out == "87018\n62\n"

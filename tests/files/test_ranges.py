@@ -6,8 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from io import FileIO
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import fsspec
@@ -17,8 +16,9 @@ from paramcount.errors import MissingLibrary, ParamcountError, UnknownTarget, Un
 from paramcount.files import streams, web
 from paramcount.files.blocks import BLOCK, Blocks
 from paramcount.files.patience import patience
-from paramcount.files.ranges import listed, opened, parent, within
+from paramcount.files.ranges import held, listed, opened, parent, within
 from paramcount.files.streams import Stream
+from tests.pipes import piped
 from tests.server import Manner, Visit, serving, with_ranges, without_ranges
 
 DATA = bytes(range(251)) * 8_000  # 2 MB, of which no two blocks are the same
@@ -37,22 +37,9 @@ def memory(content: bytes) -> Iterator[str]:
 
 
 @contextmanager
-def piped(content: bytes) -> Iterator[str]:
-    """Write to a pipe, which then has a name as a shell gives it to <(command)."""
-    source, sink = os.pipe()
-
-    def write() -> None:
-        with suppress(BrokenPipeError), FileIO(sink, "wb") as file:  # the reader may have had enough
-            for start in range(0, len(content), 2**16):
-                file.write(content[start : start + 2**16])
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        yield f"/dev/fd/{source}"
-    finally:
-        os.close(source)
-        writer.join()
+def in_a_pipe(content: bytes) -> Iterator[str]:
+    with piped(content) as pipe:
+        yield pipe.word
 
 
 @contextmanager
@@ -80,7 +67,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         "memory": memory,
         "web": lambda content: served(content, with_ranges),
         "web without ranges": lambda content: served(content, without_ranges),
-        "pipe": piped,
+        "pipe": in_a_pipe,
     }
     return places[request.param]
 
@@ -411,7 +398,7 @@ def test_a_length_that_nobody_says_is_found_out(chunked: bool, monkeypatch: pyte
 def test_of_much_that_comes_once_only_start_and_end_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "_START_KEPT", 1000)
     monkeypatch.setattr(streams, "_END_KEPT", 500)
-    with piped(DATA) as word, opened(word) as file:
+    with in_a_pipe(DATA) as word, opened(word) as file:
         assert file.size == len(DATA)
         assert file.read(0, 1000) == DATA[:1000]
         assert file.read(len(DATA) - 500, 500) == DATA[-500:]
@@ -452,6 +439,22 @@ def test_a_socket_is_read_as_a_pipe_is() -> None:
     theirs.close()
     with ours, opened(f"/dev/fd/{ours.fileno()}") as file:
         assert (file.read(2, 2), file.size) == (b"cd", 6)
+
+
+def test_only_of_a_pipe_the_size_is_not_known_at_once(place: Place) -> None:
+    with place(DATA) as word, opened(word) as file:
+        assert file.known_size == (None if word.startswith("/dev/fd/") else len(DATA))
+        assert file.size == len(DATA)
+
+
+def test_a_file_that_is_held_is_the_same_to_all_who_open_it() -> None:
+    with in_a_pipe(DATA) as word:
+        with held(word) as file, opened(word) as again:
+            assert again is file
+            assert again.read(0, 5) == DATA[:5]
+            assert again.read(5, 5) == DATA[5:10]
+        with opened(word) as another:
+            assert another is not file
 
 
 def test_a_device_is_no_file() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +18,12 @@ from torch import nn
 
 import paramcount
 from paramcount.commands.counting import document
-from paramcount.errors import UnknownTarget, UnreadableFile
+from paramcount.errors import UnknownTarget, UnreadableFile, UsageError
 from paramcount.files.blocks import BLOCK
 from paramcount.report import Report
 from paramcount.sources import resolve, sources
 from tests.conftest import Run
+from tests.pipes import named_pipe, piped
 from tests.server import Visit, serving, with_ranges, without_ranges
 
 # 4,194,304 + 2,048 + 20,480 + 10 parameters, 17 MB.
@@ -123,36 +124,6 @@ def test_a_file_in_a_store_counts(name: str, files: dict[str, bytes], tmp_path: 
         assert counts(paramcount.count(f"{store}/{name}")) == counts(of(files, name, tmp_path))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_file_in_a_pipe_counts(name: str, files: dict[str, bytes], tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_bytes(files[f"/{name}"]))
-    writer.start()
-    report = paramcount.count(f"{NAMES[name]}:{pipe}")
-    writer.join()
-    assert counts(report) == counts(of(files, name, tmp_path))
-
-
-def test_a_part_of_a_file_in_a_pipe_counts(files: dict[str, bytes], tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_bytes(files["/training.ckpt"]))
-    writer.start()
-    assert paramcount.count(f"torch_file:{pipe}:ema").total == 7
-    writer.join()
-
-
-def test_a_cut_pipe_is_cut_short(files: dict[str, bytes], tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_bytes(files["/model.safetensors"][:-1]))
-    writer.start()
-    with pytest.raises(UnreadableFile, match="it is cut short"):
-        paramcount.count(f"safetensors:{pipe}")
-    writer.join()
-
-
 def test_a_part_of_a_file_on_the_web_counts(files: dict[str, bytes], run: Run) -> None:
     with serving(files) as server:
         url = server.url("/training.ckpt")
@@ -160,6 +131,121 @@ def test_a_part_of_a_file_on_the_web_counts(files: dict[str, bytes], run: Run) -
         assert paramcount.count(f"{url}:ema").total == 7
         assert paramcount.count(f"{url}:ema?download=true").total == 7
         assert run(f"{url}?download=true", "--key", "ema", "--value", "total").out == "7\n"
+
+
+# Pipes ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*NAMES, "report.json"])
+def test_a_file_in_a_pipe_counts_as_the_file(name: str, files: dict[str, bytes], tmp_path: Path) -> None:
+    with piped(files[f"/{name}"]) as pipe:
+        report = paramcount.count(pipe.word)
+    assert report.target == pipe.word
+    assert counts(report) == counts(of(files, name, tmp_path))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_in_a_pipe_counts_by_its_prefix(name: str, files: dict[str, bytes], tmp_path: Path) -> None:
+    with named_pipe(files[f"/{name}"], tmp_path / "pipe") as pipe:
+        report = paramcount.count(f"{NAMES[name]}:{pipe.word}")
+    assert counts(report) == counts(of(files, name, tmp_path))
+
+
+def test_a_pipe_is_what_its_content_says_and_not_its_name(files: dict[str, bytes], tmp_path: Path) -> None:
+    with named_pipe(files["/model.gguf"], tmp_path / "model.safetensors") as pipe:
+        assert paramcount.count(pipe.word).source == "gguf"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.gguf", "legacy.pth"])
+def test_no_more_of_a_pipe_is_read_than_the_header(name: str, files: dict[str, bytes], run: Run) -> None:
+    with piped(files[f"/{name}"]) as pipe:
+        done = run(pipe.word, "--value", "total")
+    assert (done.code, done.out, done.err) == (0, f"{TOTAL}\n", "")
+    assert pipe.written < 2**19 < len(files[f"/{name}"])  # and what the pipe itself holds
+
+
+def test_a_part_of_a_file_in_a_pipe_counts(files: dict[str, bytes], tmp_path: Path, run: Run) -> None:
+    for number, form in enumerate(("{}:ema", "torch_file:{}:ema")):
+        with named_pipe(files["/training.ckpt"], tmp_path / f"pipe{number}") as pipe:
+            assert paramcount.count(form.format(pipe.word)).total == 7
+    with piped(files["/training.ckpt"]) as pipe:
+        assert run(pipe.word, "--key", "ema", "--value", "total").out == "7\n"
+
+
+def test_a_file_without_parts_has_none_in_a_pipe(files: dict[str, bytes]) -> None:
+    with piped(files["/model.gguf"]) as pipe, pytest.raises(UsageError) as caught:
+        paramcount.count(f"{pipe.word}:ema")
+    assert caught.value.message == f"{pipe.word} is a gguf file, of which no part can be named"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "report.json"])
+@pytest.mark.parametrize("length", [20, 90])
+def test_a_pipe_that_is_cut_off_is_cut_short(name: str, length: int, files: dict[str, bytes], run: Run) -> None:
+    with piped(files[f"/{name}"][:length]) as pipe:
+        done = run(pipe.word)
+    assert done.code == 3
+    problem = "it is not JSON" if name == "report.json" else "cut short"
+    assert problem in done.err
+
+
+@pytest.mark.parametrize(
+    ("content", "problem", "hint"),
+    [
+        (b"", "is empty: nothing came", "look at what should have written it"),
+        (
+            b"hello\n",
+            r"begins with b'hello\n', as no file that can be counted does",
+            "safetensors, files of",
+        ),
+        (gzip.compress(b"x"), "is packed by gzip", "unpack it on the way: gzip -dc FILE | paramcount /dev/stdin"),
+        (b"<!doctype html>", "is a web page, not a checkpoint", "fetch it from the address of the file itself"),
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            "is a pointer of Git LFS, not the file itself",
+            "git lfs pull",
+        ),
+    ],
+)
+def test_what_no_file_begins_with_is_said(content: bytes, problem: str, hint: str, run: Run) -> None:
+    with piped(content) as pipe:
+        done = run(pipe.word)
+    assert done.code == 3
+    assert done.err.startswith(f"error: {pipe.word} {problem}\n")
+    assert hint in done.err
+
+
+def test_a_terminal_is_no_pipe(run: Run) -> None:
+    ours, theirs = os.openpty()
+    try:
+        done = run(f"/dev/fd/{theirs}")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.code == 3
+    assert "it is a terminal or another device\n  pipe a file into it" in done.err
+
+
+@pytest.mark.parametrize("prefix", ["safetensors", "torch_file", "gguf", "saved"])
+def test_a_dash_as_a_file_leads_to_stdin(prefix: str, run: Run) -> None:
+    done = run(f"{prefix}:-")
+    assert done.code == 2
+    assert "there is no file -\n  a file from a pipe is /dev/stdin, as in: cat model.safetensors | " in done.err
+
+
+def test_a_file_without_an_ending_is_what_it_begins_with(files: dict[str, bytes], tmp_path: Path) -> None:
+    for name, source in NAMES.items():
+        path = tmp_path / "blob"
+        path.write_bytes(files[f"/{name}"])
+        report = paramcount.count(str(path))
+        assert (report.total, report.source) == (TOTAL, source)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_without_an_ending_on_the_web_takes_no_request_more(name: str, files: dict[str, bytes]) -> None:
+    with serving({"/blob": files[f"/{name}"]}) as server:
+        report = paramcount.count(server.url("/blob?token=hush"))
+        assert (report.total, report.source, report.target) == (TOTAL, NAMES[name], server.url("/blob"))
+        assert len(server.asked) <= 2
 
 
 # Several files --------------------------------------------------------------------------------------------------------
@@ -236,18 +322,6 @@ def test_a_folder_that_is_not_there_is_unknown() -> None:
 )
 def test_a_url_is_claimed_by_the_ending_of_its_path(word: str, source: str) -> None:
     assert resolve(word) == (sources()[source], word)
-
-
-@pytest.mark.parametrize(
-    "word", ["https://h/model", "https://user:hush@h/net.py:Net?t=hush", "/dev/stdin", "/dev/fd/63"]
-)
-def test_what_does_not_say_its_kind_is_asked_for_it(word: str) -> None:
-    with pytest.raises(UnknownTarget) as caught:
-        resolve(word)
-    shown = word.replace("user:hush@", "").replace("?t=hush", "")
-    assert caught.value.message == f"the name of {shown} does not say what kind of file it is"
-    assert caught.value.hint is not None
-    assert caught.value.hint.startswith(f"say it: safetensors:{shown}, ")
 
 
 # Secrets --------------------------------------------------------------------------------------------------------------
