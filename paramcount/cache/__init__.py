@@ -19,6 +19,7 @@ from paramcount.cache.manifest import Doubt
 from paramcount.cache.store import Store
 
 if TYPE_CHECKING:
+    from paramcount.cache.totals import Totals
     from paramcount.cache.watch import Watch
     from paramcount.inventory import Inventory
     from paramcount.sources import Target
@@ -41,9 +42,9 @@ class Cache:
     ) -> None:
         """Keep entries in ``folder``, which need not exist; ``say`` is told what was found, what not, and why."""
         self.store = Store(folder)
-        self._environment = environment
-        self._version = version  # of paramcount
-        self._say = say
+        self.environment = environment
+        self.version = version  # of paramcount
+        self.say = say
         self._watch: Watch | None = None
 
     def read(self, target: Target) -> Inventory:
@@ -62,7 +63,7 @@ class Cache:
         with self.watching() as watch, watch.build() as used:
             inventory = read(target)
         try:
-            manifest = used.manifest(self._environment)
+            manifest = used.manifest(self.environment)
             key = self._keys(target)[used.is_placed]
             if key != before[used.is_placed]:
                 raise Doubt("what is installed changed while it was counted")
@@ -71,9 +72,9 @@ class Cache:
                 raise Doubt("what it holds cannot be written down")
             self.store.put(key, data)
         except (Doubt, OSError) as doubt:
-            self._say(f"{target.word}: {missing}; not kept: {doubt}")
+            self.say(f"{target.word}: {missing}; not kept: {doubt}")
         else:
-            self._say(f"{target.word}: {missing}; kept")
+            self.say(f"{target.word}: {missing}; kept")
         return inventory
 
     def recall(self, target: Target) -> Inventory:
@@ -93,20 +94,26 @@ class Cache:
             except Malformed:
                 reason = "its entry in the cache is damaged"
                 continue
-            change = entry.manifest.change(self._environment)
+            change = entry.manifest.change(self.environment)
             if change is None:
-                self._say(f"{target.word}: found")
+                self.say(f"{target.word}: found")
                 sys.stdout.write(entry.printed)  # what the model printed belongs to the outcome
                 return entry.inventory()
             reason = change
         raise NotKept(reason)
 
+    def totals(self, source: str) -> Totals:
+        """Return what is kept of the models of a library when they are counted one and all."""
+        from paramcount.cache.totals import Totals
+
+        return Totals(self, source)
+
     def _keys(self, target: Target) -> tuple[str, str]:
-        return keys(target, self._environment, self._version)
+        return keys(target, self.environment, self.version)
 
     def only_kept(self) -> Cache:
         """Return the same cache, out of which a target that is not kept is not read: that raises NotKept."""
-        return _OnlyKept(self.store.folder, self._environment, version=self._version, say=self._say)
+        return _OnlyKept(self.store.folder, self.environment, version=self.version, say=self.say)
 
     @contextmanager
     def watching(self) -> Iterator[Watch]:

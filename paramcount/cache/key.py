@@ -7,12 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
-
-if TYPE_CHECKING:
-    from paramcount.sources import Target
 
 # To be raised where an entry or its manifest gets another meaning; a new field of an inventory counts by itself.
 FORMAT = 1
@@ -23,9 +19,12 @@ PROGRAM = Path(__file__).parent.parent
 _ACCELERATORS = ("nvidia", "kfd", "dri", "accel", "habana", "neuron", "davinci")  # in /dev
 
 
-def keys(target: Target, environment: Mapping[str, str], version: str) -> tuple[str, str]:
-    """Return the key of an outcome that is the same in every folder, and of one that belongs to the current folder."""
-    shared = "\n".join(map(repr, (version, *_program(), *_machine(environment), *_installed(), target)))
+def keys(asked: object, environment: Mapping[str, str], version: str) -> tuple[str, str]:
+    """Return the key of an outcome that is the same in every folder, and of one that belongs to the current folder.
+
+    What was asked for, a target as a rule, is told from all else by its ``repr``.
+    """
+    shared = "\n".join(map(repr, (version, *_program(), *_machine(environment), *_installed(), asked)))
     return _digest(shared), _digest(f"{shared}\n{os.getcwd()!r}")  # noqa: PTH109  # pathlib would only wrap it
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
@@ -69,6 +69,15 @@ class Uses:
         self.variables |= other.variables
         self.doubts |= other.doubts
 
+    def beyond(self, known: Uses) -> Uses:
+        """Return what is used here and not there; doubts are doubts all the same."""
+        return replace(self, **{name: getattr(self, name) - getattr(known, name) for name in _SUBJECTS})
+
+    def add_all(self, other: Uses) -> None:
+        """Let all that the other used count as used here, too."""
+        for name in _SUBJECTS:
+            getattr(self, name).update(getattr(other, name))
+
     def manifest(self, environment: Mapping[str, str]) -> Manifest:
         """Return what the outcome depends on.
 
@@ -103,6 +112,9 @@ class Uses:
         )
 
 
+_SUBJECTS = ("files", "modules", "probes", "listings", "searches", "variables")
+
+
 class Watch:
     """Notices what is used while it is active."""
 
@@ -114,6 +126,7 @@ class Watch:
         self._sought: set[str] = set()  # names of modules that anybody wanted
         self._at_first = _top_names()
         self._brought: set[str] = set()  # names of modules that builds loaded, and that stay
+        self._libraries: dict[str, object] = {}  # loaded modules whose sources are installed, or ours
         self._build: Uses | None = None
         self._sweep: tuple[int, int] | None = None  # where the whole environment is being copied
         self._busy = threading.local()
@@ -148,7 +161,7 @@ class Watch:
     def build(self) -> Iterator[Uses]:
         """Return what is used inside; complete at the end."""
         self._build = used = Uses()
-        used.files |= _loaded_sources() - self._ran_before
+        used.files |= self._loaded_sources() - self._ran_before
         try:
             with _Tee(used, "stdout"), _Tee(used, "stderr"):
                 yield used
@@ -157,11 +170,24 @@ class Watch:
             used.add(self._imports)
             used.searches |= _open_places()
             used.probes |= {os.path.join(place, name) for place in used.searches for name in self._missing()}  # noqa: PTH118
-            used.modules |= self._ran_before & _loaded_sources()
+            used.modules |= self._ran_before & self._loaded_sources()
             for name in sorted(self._brought & {name for place in used.searches for name in _names_in(place)}):
                 used.doubts[f"it may mean another {name} than the one that an earlier target has loaded"] = None
             self._brought = _top_names() - self._at_first
             self._ran_before |= used.modules
+
+    def _loaded_sources(self) -> set[str]:
+        """Return the sources of all loaded modules that are neither installed nor ours."""
+        found = set()
+        for name, module in list(sys.modules.items()):
+            if self._libraries.get(name, self) is module:  # thousands, at every build
+                continue
+            file = getattr(module, "__dict__", {}).get("__file__")
+            if isinstance(file, str) and not _is_installed(file) and not file.startswith(_PROGRAM):
+                found.add(file)
+            else:
+                self._libraries[name] = module
+        return found
 
     def _missing(self) -> set[str]:
         """Return the places of modules that were not there: any folder of that name would be a package."""
@@ -442,11 +468,3 @@ def _names_in(folder: str) -> set[str]:
         return {name.partition(".")[0] for name in os.listdir(folder)}  # noqa: PTH208  # as ever here
     except OSError:
         return set()
-
-
-def _loaded_sources() -> set[str]:
-    """Return the sources of all loaded modules that are neither installed nor ours."""
-    files = [getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())]
-    return {
-        file for file in files if isinstance(file, str) and not _is_installed(file) and not file.startswith(_PROGRAM)
-    }

@@ -19,7 +19,7 @@ def cache(
 
     store = Store(cache_folder())
     entries = store.entries()
-    kept = f"{plural(len(entries), 'model')}, {size(sum(entry.nbytes for entry in entries))}"
+    kept = f"{plural(len(entries), 'entry')}, {size(sum(entry.nbytes for entry in entries))}"
     if clear:
         try:
             store.clear()

@@ -141,9 +141,9 @@ def _count_in_workers(session: Session, jobs: Sequence[Job[Counted]], processes:
     with session.working(f"counting {plural(len(jobs), 'model')}") as say, others_print_to_stderr():
         try:
             with _interrupts() as seen:
-                left = crew.recall()
-                with session.watching():
-                    _import_libraries(left)
+                if left := crew.recall():
+                    with session.watching():
+                        _import_libraries(left)
             if seen:
                 raise KeyboardInterrupt
             gc.freeze()  # or each worker would copy all that is imported, by looking for garbage in it
@@ -201,9 +201,9 @@ class _Crew(Generic[Counted]):
 
     def work(self, processes: int) -> Iterator[int]:
         """Do all jobs, and yield the number of those done as it grows."""
-        from multiprocessing import connection
-
         waiting = deque(number for number in range(len(self._jobs)) if number not in self.results)
+        if waiting:
+            from multiprocessing import connection
         while waiting or any(worker.is_busy for worker in self._workers):
             while waiting and sum(worker.is_busy for worker in self._workers) < processes:
                 self._give(waiting.popleft())

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from paramcount.errors import EXIT_OK, UsageError, gravest
 from paramcount.report import Report
 from paramcount.units import exact, plural, short, size
 from paramcount.urls import shown, split
+
+if TYPE_CHECKING:
+    from paramcount.cache import Cache
 
 _HEAD = """\
 # What each model may cost; paramcount check holds them to it.
@@ -54,7 +57,8 @@ def init(
 
 
 def _counted(session: Session, targets: list[str]) -> list[Report]:
-    results = count_all(session, [_job(target) for target in targets])
+    cache = session.cache()
+    results = count_all(session, [_job(target, cache) for target in targets])
     return [result for result in results if not isinstance(result, Failure)]
 
 
@@ -62,18 +66,18 @@ def _found(session: Session) -> list[Report]:
     """Count each Python file here that holds just one model that can be built as it stands; the others are no fault."""
     files = sorted(Path().glob("*.py"))
     print(f"importing the {plural(len(files), 'Python file')} here, to look for models", file=sys.stderr)
-    found = []
+    found, cache = [], session.cache()
     for file in files:
         with session.working(f"looking into {file}"), others_print_to_stderr():
             try:
-                found.append(paramcount.count(str(file)))
+                found.append(paramcount.count(str(file), cache=cache))
             except paramcount.ParamcountError as error:
                 print(f"skipped: {error.message}", file=sys.stderr)
     return found
 
 
-def _job(target: str) -> Job[Report]:
-    return Job(shown(target), shown(target), lambda: paramcount.count(target))
+def _job(target: str, cache: Cache | None) -> Job[Report]:
+    return Job(shown(target), shown(target), lambda: paramcount.count(target, cache=cache))
 
 
 def _named(reports: list[Report]) -> list[tuple[str, Report]]:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib.util import find_spec
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,11 +17,14 @@ from paramcount.catalogue import Counted, Limits, Name, Sort, ordered, table, ta
 from paramcount.commands.counting import Failure, Job, count_all, envelope
 from paramcount.commands.session import Output, Session
 from paramcount.commands.specs import Jobs, ShardOf, sharded
-from paramcount.errors import MissingLibrary, UnmatchedPattern, UsageError, closest, did_you_mean, gravest
+from paramcount.errors import Interrupted, MissingLibrary, UnmatchedPattern, UsageError, closest, did_you_mean, gravest
 from paramcount.grid import Grid
 from paramcount.renderers import renderer
 from paramcount.shards import Shard
 from paramcount.units import parse_count, plural
+
+if TYPE_CHECKING:
+    from paramcount.cache.totals import Answer, Totals
 
 Format = Literal["table", "csv", "tsv", "markdown", "json"]
 _FORMATS_BY_ENDING: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tsv": "tsv", ".json": "json"}
@@ -115,11 +119,17 @@ def list_models(
 def _counted(
     session: Session, names: Sequence[Name], limits: Limits, sort: Sort, shard: Shard | None, *, processes: int
 ) -> Catalogue:
-    results = count_all(session, [_job(name) for name in names], processes=processes, forked=True)
-    counted = [result for result in results if isinstance(result, Counted)]
+    cache = session.cache()
+    totals = {} if cache is None else {source: cache.totals(source) for source in {name.source for name in names}}
+    jobs = [_job(name, totals.get(name.source)) for name in names]
+    results = count_all(session, jobs, processes=processes, forked=True)
+    answers = [result for result in results if not isinstance(result, Failure)]
     failures = [result for result in results if isinstance(result, Failure)]
+    if not any(isinstance(failure.error, Interrupted) for failure in failures):  # or an answer may be lost on the way
+        for source, kept in totals.items():
+            kept.keep(answer for answer in answers if answer.counted.model.source == source)
     lost = {failure.target for failure in failures}
-    admitted = [one for one in counted if limits.admit(one.tally)]
+    admitted = [answer.counted for answer in answers if limits.admit(answer.counted.tally)]
     return Catalogue(
         tuple(ordered(admitted, sort)),
         tuple(name for name in names if name.target in lost),
@@ -129,13 +139,16 @@ def _counted(
     )
 
 
-def _job(name: Name) -> Job[Counted]:
+def _job(name: Name, totals: Totals | None) -> Job[Answer]:
+    from paramcount.cache.totals import Answer
     from paramcount.sources import Target, sources
 
-    def counted() -> Counted:
-        return Counted.of(name, sources()[name.source].read(Target(name.target), name.name))
+    def counted() -> Answer:
+        return Answer(Counted.of(name, sources()[name.source].read(Target(name.target), name.name)))
 
-    return Job(name.target, name.target, counted, isolated=False)
+    if totals is None:
+        return Job(name.target, name.target, counted, isolated=False)
+    return Job(name.target, name.target, partial(totals.count, name), partial(totals.recall, name), isolated=False)
 
 
 def _matching(pattern: str | None, source: str | None) -> list[Name]:

@@ -84,12 +84,12 @@ def test_why_a_model_is_not_kept_is_said(cache: Path, run: Run, folder: Path) ->
 
 
 def test_the_command_shows_and_clears(cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("cache").out == f"{cache}: 0 models, 0 B, of at most 1,000 and 64 MiB\n"
+    assert run("cache").out == f"{cache}: 0 entries, 0 B, of at most 1,000 and 64 MiB\n"
     run("net.py")
-    assert run("cache").out.startswith(f"{cache}: 1 model, ")
+    assert run("cache").out.startswith(f"{cache}: 1 entry, ")
     cleared = run("cache", "--clear")
     assert (cleared.code, cleared.err) == (0, "")
-    assert cleared.out.startswith(f"{cache}: dropped 1 model, ")
+    assert cleared.out.startswith(f"{cache}: dropped 1 entry, ")
     assert entries(cache) == 0
     monkeypatch.setenv("CI", "1")
     assert run("cache").out.endswith("\noff: CI is set\n")
@@ -135,3 +135,39 @@ def test_a_hit_imports_no_torch(cache: Path, folder: Path) -> None:
     assert cold.stdout == warm.stdout
     assert "torch" in cold.stderr
     assert warm.stderr == "[]\n"
+
+
+def test_a_catalogue_is_found_without_torch(cache: Path, run: Run) -> None:
+    code = (
+        "import sys\nfrom paramcount.cli import main\n"
+        "assert main(['-v', 'list', 'squeezenet1_*', '--source', 'torchvision', '--counts']) == 0\n"
+        "print(sorted({'torch', 'torchvision', 'multiprocessing', 'pydantic'} & set(sys.modules)), file=sys.stderr)"
+    )
+    cold, warm = (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
+        for _ in range(2)
+    )
+    assert cold.stdout == warm.stdout
+    assert "squeezenet1_0  SqueezeNet   1,248,424" in warm.stdout  # as torchvision publishes it
+    assert cold.stderr.splitlines()[:2] == ["cache: torchvision: 0 models found", "cache: torchvision: 2 models kept"]
+    assert "torch" in cold.stderr.splitlines()[2]
+    assert warm.stderr == "cache: torchvision: 2 models found\n[]\n"
+    assert entries(cache) == 1
+
+
+def test_of_a_catalogue_only_what_is_new_is_counted(cache: Path, run: Run) -> None:
+    def said(*args: str) -> str:
+        return run("-v", "list", "--source", "torchvision", "--counts", *args).err
+
+    assert said("squeezenet*") == "cache: torchvision: 0 models found\ncache: torchvision: 2 models kept\n"
+    assert said("squeezenet*", "--no-cache") == "cache: off: --no-cache\n"
+    assert said("alexnet", "--max", "99M") == "cache: torchvision: 2 models found\ncache: torchvision: 1 model kept\n"
+    assert said("--shard", "1/121", "-f", "json") == "cache: torchvision: 3 models found\n"  # alexnet
+    assert entries(cache) == 1
+
+
+def test_init_counts_nothing_that_was_counted_before(cache: Path, run: Run, folder: Path) -> None:
+    assert run("net.py").code == 0
+    assert "cache: net.py: found\n" in run("-v", "init", "net.py").err
+    assert "cache: net.py: found\n" in run("-v", "init", "-c", "other.yaml").err
+    assert (folder / "models.yaml").read_text() == (folder / "other.yaml").read_text()
