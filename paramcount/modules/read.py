@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Set
 from functools import cache
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,43 +43,55 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     """
     sightings = list(_walk(model))
     places = [(sighting.name, sighting.module) for sighting in sightings]
-    firsts = [(sighting.name, sighting.module) for sighting in sightings if sighting.same_as is None]
+    firsts = [place for place, sighting in zip(places, sightings, strict=True) if sighting.same_as is None]
     stock = take_stock(places, stored_weights(model.modules()))
-    is_plain = _is_named_by_pytorch(model, firsts)
-    counted = _named(_registered(firsts, "_parameters") if is_plain else model.named_parameters(), stock.taken)
-    buffered = _named(_registered(firsts, "_buffers") if is_plain else model.named_buffers(), stock.taken)
-    first_names = {id(tensor): name for name, tensor in counted}
-    first_buffers = {id(tensor): name for name, tensor in buffered}
+    # What tensors there are is asked of the model only where it may say anything else than its registries do.
+    asks = not _is_named_by_pytorch(model, firsts)
+    named = _named(model.named_parameters(), stock.taken) if asks else []
+    named_buffers = _named(model.named_buffers(), stock.taken) if asks else []
+    first_names = {id(tensor): name for name, tensor in named}
+    first_buffers = {id(tensor): name for name, tensor in named_buffers}
 
     params: dict[str, Param] = {}
     buffers: dict[str, Buffer] = {}
+    counted: list[tuple[str, Tensor]] = []
     for place, module in places:
         prefix = f"{place}." if place else ""
-        stocked = {param.name: param for param in stock.params[place]} if place in stock.params else _NONE
-        params.update(stocked)
+        for stocked in stock.params.get(place, ()):
+            params[stocked.name] = stocked
         # The registries themselves: unlike named_parameters() they have every name.
         for key, param in module._parameters.items():  # noqa: SLF001
-            if param is None or (first := first_names.get(id(param))) is None:
+            if param is None or id(param) in stock.taken:
                 continue
-            if (name := prefix + key) not in stocked:
+            name = prefix + key
+            first = first_names.get(id(param)) if asks else first_names.setdefault(id(param), name)
+            if first is not None and name not in params:
                 params[name] = _param(name, param, first)
+                if first == name:
+                    counted.append((name, param))
         for key, buffer in module._buffers.items():  # noqa: SLF001
-            if buffer is not None and (first := first_buffers.get(id(buffer))) is not None:
+            if buffer is None or id(buffer) in stock.taken:
+                continue
+            name = prefix + key
+            first = first_buffers.get(id(buffer)) if asks else first_buffers.setdefault(id(buffer), name)
+            if first is not None:
                 is_persistent = key not in module._non_persistent_buffers_set  # noqa: SLF001
-                buffers[prefix + key] = _buffer(prefix + key, buffer, first, persistent=is_persistent)
+                buffers[name] = _buffer(name, buffer, first, persistent=is_persistent)
     if not params.keys() >= set(first_names.values()):
         # The model has a named_parameters() of its own, with names of its own: those are the names.
+        counted = [*named]
         params = {name: _param(name, tensor, name) for name, tensor in counted}
         params.update((param.name, param) for param in stock.all_params())
     if not buffers.keys() >= set(first_buffers.values()):
-        buffers = {name: _buffer(name, tensor, name) for name, tensor in buffered}
+        buffers = {name: _buffer(name, tensor, name) for name, tensor in named_buffers}
 
     params, of_adapters = find_adapters(places, params)
+    type_names = _TypeNames()
     return Inventory(
         target,
         source,
         modules=tuple(
-            Module(sighting.name, _type_name(sighting.module), sighting.same_as)
+            Module(sighting.name, type_names.of(sighting.module), sighting.same_as)
             for sighting in sightings
             if not sighting.beneath_repeat
         ),
@@ -91,16 +102,13 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
             *packed_notes(stock.all_params()),
             *sharded_notes(stock),
             *of_adapters,
-            *_uninitialized_notes(firsts),
+            *_uninitialized_notes(firsts, params.values()),
             *find_unregistered(firsts, first_names.keys() | stock.taken),
             *_shared_storage_notes(counted),
-            *_pruned_notes(firsts),
+            *(_pruned_notes(firsts) if any(name.endswith("_mask") for name in buffers) else ()),
             *_repeat_notes(sightings),
         ),
     )
-
-
-_NONE: Mapping[str, Param] = MappingProxyType({})
 
 
 def _is_named_by_pytorch(model: nn.Module, modules: Iterable[tuple[str, nn.Module]]) -> bool:
@@ -125,18 +133,6 @@ _NAMING = ("named_parameters", "named_buffers", "_named_members")
 
 def _is_own(kind: type[nn.Module], method: str) -> bool:
     return getattr(kind, method) is getattr(nn.Module, method)
-
-
-def _registered(
-    modules: Iterable[tuple[str, nn.Module]], registry: Literal["_parameters", "_buffers"]
-) -> Iterator[tuple[str, Any]]:
-    """Yield each tensor of a registry under its first name, as PyTorch's own methods do in several times the time."""
-    seen: set[int] = set()
-    for place, module in modules:
-        for key, tensor in vars(module)[registry].items():
-            if tensor is not None and id(tensor) not in seen:
-                seen.add(id(tensor))
-                yield f"{place}.{key}" if place else key, tensor
 
 
 def _named(tensors: Iterable[tuple[str, _Tensor]], taken: Set[int]) -> list[tuple[str, _Tensor]]:
@@ -190,10 +186,19 @@ def _is_in_circle(sighting: _Sighting) -> bool:
     return False
 
 
-def _type_name(module: nn.Module) -> str:
-    # A scripted module's own class says only that it is scripted.
-    original = getattr(module, "original_name", None) if isinstance(module, torch.jit.ScriptModule) else None
-    return original if isinstance(original, str) else plain_type(type(module)).__name__
+class _TypeNames(dict[type[nn.Module], str]):
+    """The name of each kind of module that was met."""
+
+    def of(self, module: nn.Module) -> str:
+        kind = type(module)
+        name = self.get(kind)
+        if name is None:
+            # A scripted module's own class says only that it is scripted.
+            original = getattr(module, "original_name", None) if issubclass(kind, torch.jit.ScriptModule) else None
+            if isinstance(original, str):
+                return original
+            name = self[kind] = plain_type(kind).__name__
+        return name
 
 
 def _param(name: str, tensor: Tensor, first_name: str) -> Param:
@@ -218,12 +223,15 @@ def _dtype(dtype: torch.dtype) -> tuple[str, int]:
     return str(dtype).removeprefix("torch."), dtype.itemsize
 
 
-def _uninitialized_notes(modules: list[tuple[str, nn.Module]]) -> Iterator[Note]:
+def _uninitialized_notes(modules: Iterable[tuple[str, nn.Module]], params: Iterable[Param]) -> Iterator[Note]:
+    if all(param.shape is not None for param in params):
+        return
     for name, module in modules:
         lazy = [key for key, param in module._parameters.items() if param is not None and is_lazy(param)]  # noqa: SLF001
         if lazy:
+            kind = _TypeNames().of(module)
             message = (
-                f"{_type_name(module)} has {plural(len(lazy), 'parameter')} without a shape before a first forward "
+                f"{kind} has {plural(len(lazy), 'parameter')} without a shape before a first forward "
                 f"({', '.join(lazy)}): totals are lower bounds; give it its sizes, or the model an --input"
             )
             yield Note("uninitialized", name, message)
@@ -239,7 +247,7 @@ class _Extent(NamedTuple):
     numel: int
 
 
-def _shared_storage_notes(counted: list[tuple[str, nn.Parameter]]) -> Iterator[Note]:
+def _shared_storage_notes(counted: Iterable[tuple[str, Tensor]]) -> Iterator[Note]:
     """Note parameters that are meant to be tied, but are two to PyTorch: ``nn.Parameter(other.weight)``."""
     stored = [(name, tensor, storage) for name, tensor in counted if (storage := _storage(tensor)) is not None]
     uses = Counter(storage for _, _, storage in stored)
