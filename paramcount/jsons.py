@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from paramcount.units import as_written
@@ -37,6 +38,20 @@ def load(data: bytes) -> Any:
         MalformedJson: it is none.
 
     """
+    return _loaded(data, _DECODER.decode)
+
+
+def load_first(data: bytes) -> Any:
+    """Return the JSON value that a text in UTF-8 begins with; whatever follows is not looked at.
+
+    Raises:
+        MalformedJson: it begins with none.
+
+    """
+    return _loaded(data, lambda text: _DECODER.raw_decode(text)[0])
+
+
+def _loaded(data: bytes, decode: Callable[[str], Any]) -> Any:
     # Before anything is built, by what separates and opens values: a few bytes of text can take a hundred as objects.
     if len(data) > _MOST_VALUES and (number := sum(map(data.count, (b",", b":", b"[", b"{")))) > _MOST_VALUES:
         raise MalformedJson(f"it holds about {number:,} values, and over {_MOST_VALUES:,} are not read")
@@ -45,7 +60,7 @@ def load(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise MalformedJson("it is not UTF-8 text", data.count(b"\n", 0, error.start) + 1) from error
     try:
-        return _DECODER.decode(text)
+        return decode(text)
     except json.JSONDecodeError as error:
         raise MalformedJson(f"it is not JSON: {error.msg}", error.lineno) from error
     except _RepeatedKey as error:

@@ -25,6 +25,7 @@ from tests.conftest import Run
 from tests.files.test_pickles import BOMBS
 from tests.files.test_pickles import MALFORMED as PICKLES
 from tests.files.test_safetensors import MALFORMED as HEADERS
+from tests.files.test_torch_export import MALFORMED as PROGRAMS
 from tests.sources.test_gguf import MALFORMED as GGUFS
 from tests.sources.test_torch_file import BAD_ZIPS, BENT, OTHERS, _archive
 
@@ -40,6 +41,7 @@ def _malformed() -> dict[str, tuple[str, bytes]]:
     kinds |= {f"other, {name}": ("bin", data) for name, (data, _) in OTHERS.items()}
     kinds |= {f"pickle, {name}": ("pt", _archive(data)) for name, data in PICKLES.items()}
     kinds |= {f"legacy, {name}": ("ckpt", _LEGACY + data) for name, data in PICKLES.items()}
+    kinds |= {f"program, {name}": ("pt2", data) for name, data in PROGRAMS.items()}
     return kinds | {f"bomb, {name}": ("pt", _archive(data)) for name, data in BOMBS.items()}
 
 
@@ -131,8 +133,7 @@ def test_the_files_that_are_damaged_below_are_sound(folder: Path) -> None:
     _write_shards(folder)
     for name, data in SOUND.items():
         (folder / name).write_bytes(data)
-        if name != "exported.pt2":
-            assert paramcount.count(str(folder / name)).total > 0
+        assert paramcount.count(str(folder / name)).total > 0
 
 
 def _write_shards(folder: Path) -> None:

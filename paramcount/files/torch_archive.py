@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from paramcount.errors import UnreadableFile
-from paramcount.files import torch_zip
+from paramcount.files import torch_export, torch_zip
 from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, load
 from paramcount.files.ranges import Ranges
 from paramcount.files.torch_tensors import Storage, storage
@@ -27,11 +27,11 @@ class Archive:
 
     root: object
     code: dict[str, str] = field(default_factory=dict)  # what TorchScript compiled, by the module it was in
-    constants: int = 0  # bytes of tensors that TorchScript keeps outside of its modules
+    constants: int = 0  # bytes of tensors that a program keeps outside of its modules
 
 
 def read(file: Ranges) -> Archive:
-    """Return the values of a file that torch.save or torch.jit.save wrote.
+    """Return the values of a file that torch.save, torch.jit.save or torch.export.save wrote.
 
     The formats are those of https://docs.pytorch.org/docs/stable/notes/serialization.html and torch/serialization.py.
 
@@ -69,6 +69,13 @@ class _Storages:
 
 def _zipped(file: Ranges) -> Archive:
     entries = torch_zip.entries(file)
+    if torch_export.is_program(entries):
+        program = torch_export.read(file, entries, lambda inner: _saved(inner, torch_zip.entries(inner)).root)
+        return Archive(program.root, constants=program.constants)
+    return _saved(file, entries)
+
+
+def _saved(file: Ranges, entries: dict[str, Entry]) -> Archive:
     root = _root(file, entries)
     data = torch_zip.content(file, entries[f"{root}/data.pkl"], most=MOST_BYTES)
     storages = _Storages()
@@ -98,9 +105,6 @@ def _root(file: Ranges, entries: dict[str, Entry]) -> str:
     """Return the folder in the archive that holds the pickle."""
     roots = [folder for name in entries for folder, _, last in [name.rpartition("/")] if last == "data.pkl"]
     tops = {name.partition("/")[2] for name in entries}
-    if {"archive_format", "archive_version"} & tops or "serialized_exported_program.json" in entries:
-        hint = "count the module itself: paramcount FILE.py:Net, or save its state_dict() by torch.save"
-        raise UnreadableFile(f"{file.name} is a program that torch.export saved, which cannot be counted", hint=hint)
     if any(name.startswith(".data/extern_modules") for name in tops):
         hint = "load it with torch.package, and save the model's state_dict() by torch.save"
         raise UnreadableFile(f"{file.name} is a torch.package archive, which cannot be counted", hint=hint)

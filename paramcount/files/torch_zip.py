@@ -71,12 +71,7 @@ def content(file: Ranges, entry: Entry, *, most: int) -> bytes:
     """
     if entry.size > most or entry.packed > most:
         raise MalformedZip(f"{entry.name!r} is said to hold {max(entry.size, entry.packed):,} bytes")
-    if entry.flags & _ENCRYPTED:
-        raise MalformedZip(f"{entry.name!r} is encrypted")
-    local = _LOCAL.unpack(file.read(entry.header, _LOCAL.size))
-    if local[0] != b"PK\x03\x04":
-        raise MalformedZip(f"{entry.name!r} is not where the directory says")
-    data = file.read(entry.header + _LOCAL.size + local[-2] + local[-1], entry.packed)
+    data = file.read(_start(file, entry), entry.packed)
     if entry.method == _DEFLATED:
         data = _inflated(data, entry)
     elif entry.method != _STORED:
@@ -84,6 +79,47 @@ def content(file: Ranges, entry: Entry, *, most: int) -> bytes:
     if len(data) != entry.size:
         raise MalformedZip(f"{entry.name!r} does not hold the {entry.size:,} bytes that the directory says")
     return data
+
+
+def _start(file: Ranges, entry: Entry) -> int:
+    """Return where a record's bytes begin."""
+    if entry.flags & _ENCRYPTED:
+        raise MalformedZip(f"{entry.name!r} is encrypted")
+    local = _LOCAL.unpack(file.read(entry.header, _LOCAL.size))
+    if local[0] != b"PK\x03\x04":
+        raise MalformedZip(f"{entry.name!r} is not where the directory says")
+    return int(entry.header + _LOCAL.size + local[-2] + local[-1])
+
+
+def inside(file: Ranges, entry: Entry) -> Ranges:
+    """Return a record as a file of its own.
+
+    Raises:
+        MalformedZip: it is packed, or damaged.
+
+    """
+    if entry.method != _STORED or entry.packed != entry.size:
+        raise MalformedZip(f"{entry.name!r} is packed, which torch.save does not do")
+    return _Inside(file, entry.name, _start(file, entry), entry.size)
+
+
+class _Inside:
+    """Part of a file."""
+
+    def __init__(self, file: Ranges, name: str, start: int, size: int) -> None:
+        self.name = f"{file.name}, {name}"
+        self.is_far = file.is_far
+        self.size = size
+        self._file = file
+        self._start = start
+
+    def read(self, start: int, length: int) -> bytes:
+        if start < 0 or length < 0 or start + length > self.size:
+            raise MalformedZip(f"{self.name} is cut short")
+        return self._file.read(self._start + start, length)
+
+    def upto(self, start: int, length: int) -> bytes:
+        return self.read(start, min(length, self.size - start)) if start < self.size else b""
 
 
 def _inflated(data: bytes, entry: Entry) -> bytes:

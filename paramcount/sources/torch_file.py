@@ -327,7 +327,7 @@ def _extent(tensors: list[Named]) -> str:
 
 def _constants(archive: Archive) -> Iterable[Note]:
     if archive.constants:
-        message = f"TorchScript keeps {size(archive.constants)} as constants in its code: no parameters to PyTorch"
+        message = f"the program keeps {size(archive.constants)} as constants: no parameters and no buffers to PyTorch"
         yield Note("left-out", "", message)
 
 

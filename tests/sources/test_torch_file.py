@@ -621,8 +621,9 @@ def _zip(records: dict[str, bytes], *, method: int = zipfile.ZIP_STORED) -> byte
     ("records", "message"),
     [
         ({"word/document.xml": b""}, "torch.save did not write"),
-        ({"a/archive_format": b"pt2", "a/models/model.json": b"{}"}, "torch.export"),
-        ({"serialized_exported_program.json": b"{}"}, "torch.export"),
+        ({"a/archive_format": b"pt2", "a/models/model.json": b"{}"}, "no program that torch.export saved"),
+        ({"a/archive_format": b"pt2"}, "no exported program"),
+        ({"serialized_exported_program.json": b"{}"}, "no program that torch.export saved"),
         ({"a/.data/extern_modules": b"", "a/model.pkl": b""}, "torch.package"),
         ({"a/data.pkl": b"N.", "b/data.pkl": b"N."}, "torch.save did not write"),
     ],
