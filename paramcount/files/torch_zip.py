@@ -109,7 +109,7 @@ class _Inside:
     def __init__(self, file: Ranges, name: str, start: int, size: int) -> None:
         self.name = f"{file.name}, {name}"
         self.is_far = file.is_far
-        self.size = size
+        self.size = self.known_size = size
         self._file = file
         self._start = start
 
