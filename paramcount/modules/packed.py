@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from paramcount.inventory import Note, Param
-from paramcount.modules.stored import Stored, dtype_of, local_part, nbytes_of
+from paramcount.modules.stock import Holding, dtype_of, local_part, nbytes_of
 from paramcount.units import exact, plural
 
 
-def packed_weights(module: nn.Module) -> Iterator[Stored]:
+def packed_weights(module: nn.Module) -> Iterator[Holding]:
     """Yield the quantised weights of one module, and what comes with them outside of PyTorch's registries.
 
     Which library made them is told by names alone: none is imported.
@@ -64,13 +64,13 @@ def packed_notes(params: Iterable[Param]) -> Iterator[Note]:
             yield Note("packed", param.name, "its quantised form does not say its size: totals are lower bounds")
 
 
-def _torch_ao(module: nn.Module) -> Iterator[Stored]:
+def _torch_ao(module: nn.Module) -> Iterator[Holding]:
     """Read a module of PyTorch's own, which has its weights in all but the registry.
 
     What a recurrent layer packs cannot be unpacked: it has a parameter of unknown size.
     """
     if type(module).__module__ == _RECURRENT and type(module).__name__ == "PackedParameter":
-        yield Stored("param", None, "qint8", None)
+        yield Holding("param", None, "qint8", None)
         return
     for key in ("weight", "bias"):
         unpack = getattr(module, key, None)
@@ -80,14 +80,14 @@ def _torch_ao(module: nn.Module) -> Iterator[Stored]:
             if tensor.is_quantized and tensor.qscheme() in {torch.per_channel_affine, torch.per_channel_symmetric}:
                 scales, zero_points = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
                 overhead = {f"{key}.scales": scales, f"{key}.zero_points": zero_points}
-            yield Stored(key, tuple(tensor.shape), dtype_of(tensor), nbytes_of(tensor), tensor.is_quantized, overhead)
+            yield Holding(key, tuple(tensor.shape), dtype_of(tensor), nbytes_of(tensor), tensor.is_quantized, overhead)
 
 
 # What tensor subclasses, those of torchao above all, call their parts that are no weights.
 _PART_OF_SCALING = re.compile(r"scale|zero|factor|shift|offset|mean|codebook|lut|compensation|^nf4$")
 
 
-def _subclasses(module: nn.Module) -> Iterator[Stored]:
+def _subclasses(module: nn.Module) -> Iterator[Holding]:
     """Read parameters of a subclass that is made of several tensors, such as torchao's and quanto's."""
     for key, param in module._parameters.items():  # noqa: SLF001
         if param is None or not hasattr(type(param), "__tensor_flatten__"):
@@ -104,7 +104,7 @@ def _subclasses(module: nn.Module) -> Iterator[Stored]:
             overhead = {place: part for place, part in parts.items() if place not in data}
             dtype = _stored_dtype(type(here).__name__, list(data.values()), here.numel())
             whole = nbytes * param.numel() // here.numel()
-            yield Stored(key, tuple(param.shape), dtype, whole, overhead=overhead, sources=(param,))
+            yield Holding(key, tuple(param.shape), dtype, whole, overhead=overhead, sources=(param,))
 
 
 def _parts(tensor: Any, place: str) -> Iterator[tuple[str, Tensor]]:
@@ -125,7 +125,7 @@ def _stored_dtype(kind: str, data: list[Tensor], numel: int) -> str:
     return dtype_of(data[0]) if is_dense else f"int{bits}"
 
 
-def _bitsandbytes(module: nn.Module) -> Iterator[Stored]:
+def _bitsandbytes(module: nn.Module) -> Iterator[Holding]:
     """Read parameters of bitsandbytes, which are plain until they are moved to a device, and only then quantised.
 
     FSDP takes the class and the state off a 4-bit weight; the module keeps that then.
@@ -135,23 +135,23 @@ def _bitsandbytes(module: nn.Module) -> Iterator[Stored]:
             continue
         state = getattr(param, "quant_state", None) or (vars(module).get("quant_state") if key == "weight" else None)
         if state is not None and getattr(state, "shape", None):
-            plain = Stored(key, tuple(param.shape), dtype_of(param), nbytes_of(param), sources=(param,))
+            plain = Holding(key, tuple(param.shape), dtype_of(param), nbytes_of(param), sources=(param,))
             yield _four_bit(plain, state)
         elif type(param).__name__ == "Int8Params" and dtype_of(param) == "int8":
             scales = getattr(param, "SCB", None)
             if scales is None:  # a first forward takes them off the weight
                 scales = getattr(vars(module).get("state"), "SCB", None)
             overhead = {} if scales is None else {f"{key}.SCB": scales}
-            yield Stored(key, tuple(param.shape), "int8", param.numel(), overhead=overhead, sources=(param,))
+            yield Holding(key, tuple(param.shape), "int8", param.numel(), overhead=overhead, sources=(param,))
 
 
-def in_four_bits(module: nn.Module, weight: Stored) -> Stored:
+def in_four_bits(module: nn.Module, weight: Holding) -> Holding:
     """Return a weight, which FSDP has taken to pieces, as what it stands for if the module says it is quantised."""
     state = vars(module).get("quant_state") if weight.key == "weight" else None
     return weight if state is None or not getattr(state, "shape", None) else _four_bit(weight, state)
 
 
-def _four_bit(stored: Stored, state: Any) -> Stored:
+def _four_bit(stored: Holding, state: Any) -> Holding:
     """Return what a stored tensor stands for, by the state that bitsandbytes keeps beside it."""
     shape, overhead = tuple(state.shape), {f"{stored.key}.{name}": part for name, part in _state_parts(state)}
     share = stored.share
@@ -171,7 +171,7 @@ def _state_parts(state: Any) -> Iterator[tuple[str, Tensor]]:
             yield name, part
 
 
-def _packed_buffers(module: nn.Module) -> Iterator[Stored]:
+def _packed_buffers(module: nn.Module) -> Iterator[Holding]:
     """Read a linear layer of the GPTQ or the AWQ kind: packed integers, scales and zero points, all in buffers.
 
     Where it says neither how many features it has nor in how many bits it holds them, their sizes do: scales have a
@@ -189,9 +189,9 @@ def _packed_buffers(module: nn.Module) -> Iterator[Stored]:
         entering = stored_bits // (bits * leaving) if bits else weight.shape[0]
     bits = bits or stored_bits // (entering * leaving)
     overhead = {key: buffer for key, buffer in buffers.items() if key in {"scales", "qzeros", "g_idx"}}
-    yield Stored("weight", (leaving, entering), f"int{bits}", nbytes_of(weight), overhead=overhead, sources=(weight,))
+    yield Holding("weight", (leaving, entering), f"int{bits}", nbytes_of(weight), overhead=overhead, sources=(weight,))
     if (bias := buffers.get("bias")) is not None:
-        yield Stored("bias", tuple(bias.shape), dtype_of(bias), nbytes_of(bias), packed=False, sources=(bias,))
+        yield Holding("bias", tuple(bias.shape), dtype_of(bias), nbytes_of(bias), packed=False, sources=(bias,))
 
 
 def _said(module: nn.Module, *names: str) -> int:
@@ -199,7 +199,7 @@ def _said(module: nn.Module, *names: str) -> int:
     return next((value for name in names if type(value := getattr(module, name, None)) is int), 0)
 
 
-def _half_quadratic(module: nn.Module) -> Iterator[Stored]:
+def _half_quadratic(module: nn.Module) -> Iterator[Holding]:
     """Read a linear layer of HQQ: an integer parameter, and a dict of what it stands for."""
     meta: dict[str, Any] = vars(module)["meta"]
     weight = module._parameters["W_q"]  # noqa: SLF001
@@ -208,16 +208,16 @@ def _half_quadratic(module: nn.Module) -> Iterator[Stored]:
         return
     overhead = {f"W_q.{key}": meta[key] for key in ("scale", "zero") if isinstance(meta.get(key), Tensor)}
     dtype = f"int{meta['nbits']}" if "nbits" in meta else dtype_of(weight)
-    yield Stored("W_q", tuple(shape), dtype, nbytes_of(weight), overhead=overhead, sources=(weight,))
+    yield Holding("W_q", tuple(shape), dtype, nbytes_of(weight), overhead=overhead, sources=(weight,))
     bias = vars(module).get("bias")  # neither a parameter nor a buffer
     if isinstance(bias, Tensor):
-        yield Stored("bias", tuple(bias.shape), dtype_of(bias), nbytes_of(bias), packed=False)
+        yield Holding("bias", tuple(bias.shape), dtype_of(bias), nbytes_of(bias), packed=False)
 
 
 _SCALES = ("_scale", "_scales", "_scale_inv", "_zero_point")
 
 
-def _scaled(module: nn.Module) -> Iterator[Stored]:
+def _scaled(module: nn.Module) -> Iterator[Holding]:
     """Read weights of one byte an element whose scales are parameters beside them: FP8 and int8 layers."""
     params = {key: param for key, param in module._parameters.items() if param is not None}  # noqa: SLF001
     for key, param in params.items():
@@ -225,4 +225,4 @@ def _scaled(module: nn.Module) -> Iterator[Stored]:
         if scales and type(param) is nn.Parameter and param.element_size() == 1:
             if "activation_scale" in params:
                 scales["activation_scale"] = params["activation_scale"]
-            yield Stored(key, tuple(param.shape), dtype_of(param), param.numel(), overhead=scales, sources=(param,))
+            yield Holding(key, tuple(param.shape), dtype_of(param), param.numel(), overhead=scales, sources=(param,))

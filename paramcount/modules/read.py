@@ -23,7 +23,7 @@ from paramcount.modules.sharded import (
     stored_weights,
     unwrapped,
 )
-from paramcount.modules.stored import take_stock
+from paramcount.modules.stock import take_stock
 from paramcount.modules.unregistered import find_unregistered
 from paramcount.pause import paused_collector
 from paramcount.units import exact, plural

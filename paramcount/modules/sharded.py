@@ -13,7 +13,7 @@ from torch import distributed, nn
 
 from paramcount.inventory import Note
 from paramcount.modules.packed import in_four_bits, may_hold_packed_buffers, packed_weights
-from paramcount.modules.stored import Share, Stock, Stored, dtype_of, local_part, nbytes_of
+from paramcount.modules.stock import Holding, Share, Stock, dtype_of, local_part, nbytes_of
 from paramcount.units import exact, plural
 
 _FSDP = "torch.distributed.fsdp"
@@ -44,14 +44,14 @@ def plain_type(kind: type[nn.Module]) -> type[nn.Module]:
     return bases[0] if bases and first.__name__ == "FSDPModule" and first.__module__.startswith(_FSDP) else kind
 
 
-def stored_weights(modules: Iterable[nn.Module]) -> Callable[[nn.Module], Iterable[Stored]]:
+def stored_weights(modules: Iterable[nn.Module]) -> Callable[[nn.Module], Iterable[Holding]]:
     """Return what reads, in any one of the modules, the weights that it does not simply hold.
 
     Nothing that it does involves another process.
     """
     flattened = _flattened_weights(modules) if _FSDP in sys.modules else {}
 
-    def read(module: nn.Module) -> Iterable[Stored]:
+    def read(module: nn.Module) -> Iterable[Holding]:
         parts = flattened.get(id(module), [])
         return _weights(module, parts) if parts or not _is_plain(module) else ()
 
@@ -71,7 +71,7 @@ def _is_plain(module: nn.Module) -> bool:
 _COMPUTED_WITH = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 
 
-def _weights(module: nn.Module, parts: list[Stored]) -> Iterator[Stored]:
+def _weights(module: nn.Module, parts: list[Holding]) -> Iterator[Holding]:
     done: set[int] = set()
     for part in parts:
         yield in_four_bits(module, part)
@@ -87,10 +87,10 @@ def _weights(module: nn.Module, parts: list[Stored]) -> Iterator[Stored]:
             yield _partitioned(key, param)
         elif type(param) is not nn.Parameter and local_part(param) is not param:
             shape, nbytes = tuple(param.shape), nbytes_of(param)
-            yield _shared_out(Stored(key, shape, dtype_of(param), nbytes, packed=False, sources=(param,)))
+            yield _shared_out(Holding(key, shape, dtype_of(param), nbytes, packed=False, sources=(param,)))
 
 
-def _shared_out(weight: Stored) -> Stored:
+def _shared_out(weight: Holding) -> Holding:
     """Return the weight with this process's share of it, if it is made of a DTensor."""
     source: Any = weight.sources[0] if weight.sources else None
     if source is None or weight.shape is None or (here := local_part(source)) is source:
@@ -110,7 +110,7 @@ def _mesh(ranks: int, sizes: tuple[int, ...] = (), names: Iterable[str] | None =
     return f"{said} ({', '.join(names)})" if names else said
 
 
-def _partitioned(key: str, param: Any) -> Stored:
+def _partitioned(key: str, param: Any) -> Holding:
     """Read a parameter of DeepSpeed's ZeRO-3, which is empty but for what is noted on it.
 
     Its elements are split evenly in the order of ranks, filled up at the end.
@@ -122,7 +122,7 @@ def _partitioned(key: str, param: Any) -> Stored:
     local = max(0, min(each, numel - each * rank))
     nbytes = numel * param.element_size()
     share = Share(local, _mesh(ranks))
-    return Stored(key, shape, dtype_of(param), nbytes, packed=False, sources=(param,), share=share)
+    return Holding(key, shape, dtype_of(param), nbytes, packed=False, sources=(param,), share=share)
 
 
 def _place_in(group: Any) -> tuple[int, int]:
@@ -132,13 +132,13 @@ def _place_in(group: Any) -> tuple[int, int]:
     return max(0, distributed.get_rank(group)), max(1, distributed.get_world_size(group))
 
 
-def _flattened_weights(modules: Iterable[nn.Module]) -> dict[int, list[Stored]]:
+def _flattened_weights(modules: Iterable[nn.Module]) -> dict[int, list[Holding]]:
     """Return the parameters that FSDP, in its first form, has put end to end, by the ``id()`` of their module.
 
     https://docs.pytorch.org/docs/stable/fsdp.html: with ``use_orig_params`` each is still registered, but as what this
     process holds of it; without, only all of a wrapped module's together are, filled up at the end.
     """
-    weights: dict[int, list[Stored]] = {}
+    weights: dict[int, list[Holding]] = {}
     for module in modules:
         if WRAPPED in module._modules and (handle := vars(module).get("_handle")) is not None:  # noqa: SLF001
             for owner, weight in _unflattened(handle):
@@ -146,14 +146,14 @@ def _flattened_weights(modules: Iterable[nn.Module]) -> dict[int, list[Stored]]:
     return weights
 
 
-def _unflattened(handle: Any) -> Iterator[tuple[nn.Module, Stored]]:
+def _unflattened(handle: Any) -> Iterator[tuple[nn.Module, Holding]]:
     flat, dtype = handle.flat_param, handle._orig_param_dtype  # noqa: SLF001  # nothing public says what is in it
     originals = flat._params or [flat] * len(flat._param_infos)  # noqa: SLF001
     weights = {}
     for part, info in enumerate(flat._param_infos):  # noqa: SLF001
         shape, held = tuple(flat._shapes[part]), flat._shard_param_infos[part]  # noqa: SLF001
         share = Share(held.numel_in_shard or 0, _mesh(handle.world_size))
-        weights[id(info.module), info.param_name] = weight = Stored(
+        weights[id(info.module), info.param_name] = weight = Holding(
             info.param_name,
             shape,
             str(dtype).removeprefix("torch."),

@@ -20,7 +20,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class Holding:
     """A weight of a module, as it is computed with, and what of it is stored."""
 
     key: str  # its name in the module
@@ -50,7 +50,7 @@ class Stock:
             yield from held
 
 
-def take_stock(modules: Iterable[tuple[str, nn.Module]], read: Callable[[nn.Module], Iterable[Stored]]) -> Stock:
+def take_stock(modules: Iterable[tuple[str, nn.Module]], read: Callable[[nn.Module], Iterable[Holding]]) -> Stock:
     """Gather what ``read`` finds in each of the modules.
 
     Args:
@@ -63,7 +63,7 @@ def take_stock(modules: Iterable[tuple[str, nn.Module]], read: Callable[[nn.Modu
     taken: set[int] = set()
     firsts: dict[tuple[int, object], str] = {}  # the first name of each tensor, or part of one, or part of a module
     meshes: dict[str, None] = {}
-    found: dict[int, tuple[Stored, ...]] = {}
+    found: dict[int, tuple[Holding, ...]] = {}
     for name, module in modules:
         weights = found.get(id(module)) or tuple(read(module))
         if not weights:
@@ -80,7 +80,7 @@ def take_stock(modules: Iterable[tuple[str, nn.Module]], read: Callable[[nn.Modu
     return Stock(params, tuple(overhead), frozenset(taken), tuple(meshes))
 
 
-def _param(name: str, module: nn.Module, weight: Stored, firsts: dict[tuple[int, object], str]) -> Param:
+def _param(name: str, module: nn.Module, weight: Holding, firsts: dict[tuple[int, object], str]) -> Param:
     source = weight.sources[0] if weight.sources else None
     first = firsts.setdefault((id(module), weight.key) if source is None else (id(source), weight.part), name)
     trainable = weight.trainable
