@@ -10,6 +10,7 @@ _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]+"
 _URL = re.compile(rf"(?:{_SCHEME}::)*(?P<scheme>{_SCHEME})://", re.ASCII)
 _START = _URL.pattern.replace("?P<scheme>", "?:")
 _IN_TEXT = re.compile(_START + r"[^\s'\"<>`]*[^\s'\"<>`?!.,:;)]", re.ASCII)  # the text's own stops are not the URL's
+_CHAINED = re.compile(f"::(?={_START})", re.ASCII)  # zip://model.pt::https://host/x.zip
 _PREFIX = re.compile(rf"\w+:(?={_START})", re.ASCII)
 _WEB = {"http", "https"}
 # hf://gpt2@main/… is a revision, abfs://container@account/… a container: no secrets.
@@ -73,6 +74,9 @@ def shown(word: str) -> str:
     start = _URL.match(word)
     if start is None:
         return word
+    chained = _CHAINED.split(word)
+    if len(chained) > 1:
+        return "::".join(map(shown, chained))
     host = re.compile(r"[^/?#]*").match(word, start.end())
     assert host is not None  # noqa: S101  # it may be empty
     address = word

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
@@ -239,7 +240,8 @@ def count(
         raise UsageError(f"--output {output} would overwrite a target")
     commands = context.parent.command.list_commands(context) if context.parent else ()  # type: ignore[attr-defined]  # a group's
     with Output(output) as destination:
-        counted = count_all(session, _jobs(_words(targets, key), keywords, commands))
+        with _begun(_jobs(_words(targets, key), keywords, commands)) as jobs:
+            counted = count_all(session, jobs)
         reports = [result for result in counted if isinstance(result, Report)]
         if value is not None or machine:  # which say nothing but numbers
             session.warn(fault.text for report in reports for fault in faults(report))
@@ -266,6 +268,20 @@ def _jobs(words: list[str], keywords: dict[str, Any], commands: Iterable[str]) -
         return Job(shown(word), shown(word), counted)
 
     return [job(word) for word in words]
+
+
+@contextmanager
+def _begun(jobs: list[Job[Report]]) -> Iterator[list[Job[Report]]]:
+    """Ask for all that is far away at once; each is then waited for in its turn."""
+    far = [number for number, job in enumerate(jobs) if "://" in job.target]
+    if len(far) < 2:  # noqa: PLR2004  # one is waited for as it is
+        yield jobs
+        return
+    from paramcount.files.together import together
+
+    with together(lambda number: jobs[number].count(), far) as waits:
+        begun = dict(zip(far, waits, strict=True))
+        yield [replace(job, count=begun[number]) if number in begun else job for number, job in enumerate(jobs)]
 
 
 def _name_commands_too(error: UnknownTarget, word: str, commands: Iterable[str]) -> None:

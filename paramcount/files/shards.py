@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -14,7 +14,7 @@ from paramcount.files.stored import Stored
 from paramcount.inventory import Note
 from paramcount.jsons import MalformedJson, load
 from paramcount.units import plural
-from paramcount.urls import shown
+from paramcount.urls import is_url, shown
 
 Held = Callable[[str], list[Stored]]  # returns what the file at a path holds
 Read = tuple[list[Stored], tuple[Note, ...]]
@@ -57,6 +57,16 @@ def demand_complete(folder: str, files: Iterable[str]) -> None:
                 raise UnreadableFile(f"{folder} has no {expected}, and {name} is there", hint="fetch the missing shard")
 
 
+def each_held(folder: str, names: Sequence[str], held: Held) -> Iterator[list[Stored]]:
+    """Yield what each of the files in a folder holds; those that are far away are read several at once."""
+    paths = [within(folder, name) for name in names]
+    if not is_url(folder):
+        return map(held, paths)
+    from paramcount.files.together import outcomes
+
+    return outcomes(held, paths)
+
+
 def merged(shards: Mapping[str, Iterable[Stored]], place: str) -> list[Stored]:
     """Return what all shards hold, each name once.
 
@@ -95,15 +105,19 @@ def indexed(path: str, held: Held, is_alike: Callable[[str], bool]) -> Read:
     document = _document(path, place)
     shard_of = _weight_map(document, place)
     folder = parent(path)
-    shards: dict[str, list[Stored]] = {}
+    firsts: dict[str, str] = {}  # of each shard the first name that it should hold
     for name, shard in shard_of.items():
-        if shard not in shards:
+        if shard not in firsts:
             _demand_inside(shard, name, place)
-            try:
-                shards[shard] = held(within(folder, shard))
-            except UnknownTarget as error:
-                problem = f"the shard {quoted(shard)} is missing, which should hold {quoted(name)}"
-                raise UnreadableFile(f"{place}: {problem}", hint="fetch the missing shard") from error
+            firsts[shard] = name
+    shards: dict[str, list[Stored]] = {}
+    each = each_held(folder, list(firsts), held)
+    for shard, name in firsts.items():
+        try:
+            shards[shard] = next(each)
+        except UnknownTarget as error:
+            problem = f"the shard {quoted(shard)} is missing, which should hold {quoted(name)}"
+            raise UnreadableFile(f"{place}: {problem}", hint="fetch the missing shard") from error
     _demand_held(shard_of, shards, place)
     stored = merged({shard: shards[shard] for shard in sorted(shards)}, place)
     notes = _total_note(document, stored), _unlisted_note(shard_of, stored), _beside_note(folder, shards, is_alike)

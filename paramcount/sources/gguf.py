@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from paramcount.inventory import Inventory, Note
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
 from paramcount.units import exact, plural
-from paramcount.urls import shown, split
+from paramcount.urls import is_url, shown, split
 
 if TYPE_CHECKING:
     from paramcount.files.gguf import Header
@@ -101,6 +101,15 @@ def _header_or_none(path: str) -> Header | None:
         return None
 
 
+def _headers(paths: list[str]) -> Iterator[Header | None]:
+    """Yield the headers of files, None for those that are missing; those that are far away are read several at once."""
+    if not is_url(paths[0]):
+        return map(_header_or_none, paths)
+    from paramcount.files.together import outcomes
+
+    return outcomes(_header_or_none, paths)
+
+
 def _demand_part(found: Header, path: str, number: int, of: int) -> None:
     """Demand that a file is the part that its name says."""
     said = found.values.get(_NUMBER, 0) + 1, max(found.values.get(_COUNT, 1), 1)
@@ -115,7 +124,7 @@ def _whole(first: str, named: Header, others: list[str]) -> tuple[tuple[Stored, 
     """Return what all parts hold."""
     from paramcount.files.safetensors import quoted
 
-    parts = {path: _header_or_none(path) for path in others}
+    parts = dict(zip(others, _headers(others), strict=True))
     missing = [shown(path) for path, part in parts.items() if part is None]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -133,7 +133,8 @@ def _folder(folder: str, inside: Iterable[str]) -> shards.Read:
         hint = f"it holds {shards.several(others)}: name one of them" if others else None
         raise UnreadableFile(f"{shown(folder)} is a folder, and holds no safetensors file", hint=hint)
     shards.demand_complete(shown(folder), files)
-    return in_order(shards.merged({name: _held(within(folder, name)) for name in files}, shown(folder))), beside
+    held = dict(zip(files, shards.each_held(folder, files, _held), strict=True))
+    return in_order(shards.merged(held, shown(folder))), beside
 
 
 def _beside(inside: Iterable[str]) -> Iterable[Note]:

@@ -116,8 +116,8 @@ def _folder(wanted: _Wanted) -> Inventory:
             return _indexed(replace(first, notes=wanted.notes))  # which says itself what it does not name
     first.demand_whole()
     files = _Files(are_layers=choice.kind == "layers")
-    held = shards.merged({name: files.read(within(folder, name)) for name in choice.files}, wanted.place)
-    return files.inventory(held, first)
+    held = dict(zip(choice.files, shards.each_held(folder, choice.files, files.read), strict=True))
+    return files.inventory(shards.merged(held, wanted.place), first)
 
 
 def _described(wanted: _Wanted) -> Inventory:
@@ -162,8 +162,8 @@ class _Files:
     def __init__(self, *, are_layers: bool = False) -> None:
         """Take files of whose tensors the names are those in the model; or, as pipelines have it, in a layer."""
         self._are_layers = are_layers
-        self._buffers: frozenset[str] | None = None  # of those files that say
-        self._notes: list[Note] = []
+        self._buffers: dict[str, frozenset[str]] = {}  # of those files that say, by their paths
+        self._notes: dict[str, tuple[Note, ...]] = {}  # the same: they may be read in any order
 
     def read(self, path: str) -> list[Stored]:
         """Return what one holds."""
@@ -179,20 +179,21 @@ class _Files:
         except MalformedPickle as error:
             raise UnreadableFile(f"{place}: {error}", hint=torch_archive.HINT) from error
         if buffers is not None:
-            self._buffers = (self._buffers or frozenset()) | buffers
-        self._notes += (*_left_out(place, part, parts), *notes)
+            self._buffers[path] = buffers
+        self._notes[path] = (*_left_out(place, part, parts), *notes)
         layer = f"{torch_folders.layer(path)}." if self._are_layers else ""
         # What a tensor has in common with another is in the same file.
         return [each._replace(name=layer + each.name, memory=(path, each.memory)) for each in map(stored, tensors)]
 
     def inventory(self, held: list[Stored], wanted: _Wanted) -> Inventory:
         """Return what all hold."""
+        notes = (note for path in sorted(self._notes) for note in self._notes[path])
         found = state_dict.inventory(
             held,
             target=wanted.word,
             source=_NAME,
-            buffers=self._buffers,
-            notes=(*wanted.notes, *self._notes, *((_PIPELINE,) if self._are_layers else ())),
+            buffers=frozenset().union(*self._buffers.values()) if self._buffers else None,
+            notes=(*wanted.notes, *notes, *((_PIPELINE,) if self._are_layers else ())),
             config=wanted.config,
         )
         is_plain = not self._are_layers and not any(param.packed for param in found.params)

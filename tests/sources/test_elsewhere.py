@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,11 +64,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {f"/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def _write_gguf(path: Path, state: dict[str, torch.Tensor], part: tuple[int, int] | None = None) -> None:
+def _write_gguf(path: Path, state: dict[str, torch.Tensor], part: tuple[int, int] | None = None, of: int = 2) -> None:
     writer = gguf.GGUFWriter(path, "test")
     if part is not None:
         writer.add_uint16("split.no", part[0])
-        writer.add_uint16("split.count", 2)
+        writer.add_uint16("split.count", of)
         writer.add_int32("split.tensors.count", part[1])
     for name, tensor in state.items():
         writer.add_tensor(name, tensor.numpy())
@@ -257,6 +258,53 @@ def test_the_shards_of_an_index_on_the_web_count(files: dict[str, bytes]) -> Non
         assert (report.total, [note.code for note in report.notes]) == (TOTAL, ["buffers-by-name"])
         assert len(server.asked) == 3
         assert all(path.endswith("?token=hush") for path, _ in server.asked)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin", "gguf"])
+def test_shards_on_the_web_are_asked_for_at_once(ending: str, files: dict[str, bytes], tmp_path: Path) -> None:
+    """Each of three answers waits until all are asked for."""
+    names = [f"w-{number:05}-of-00003.{ending}" for number in (1, 2, 3)]
+    if ending == "gguf":
+        names = [f"w-{number:05}-of-00004.{ending}" for number in (1, 2, 3, 4)]
+    served: dict[str, bytes] = {}
+    for number, name in enumerate(names):
+        state = {f"layer{number}.weight": torch.zeros(3, number + 2)}
+        if ending == "gguf":
+            _write_gguf(tmp_path / name, state, part=(number, 4), of=4)
+        elif ending == "bin":
+            torch.save(state, tmp_path / name)
+        else:
+            safetensors.torch.save_file(state, tmp_path / name)
+        served[f"/{name}"] = (tmp_path / name).read_bytes()
+    index = {"weight_map": {f"layer{number}.weight": name for number, name in enumerate(names)}}
+    served[f"/w.{ending}.index.json"] = json.dumps(index).encode()
+    meeting = threading.Barrier(3, timeout=60)
+
+    def together(visit: Visit) -> None:
+        if not visit.path.endswith(("index.json", "-00001-of-00004.gguf")):
+            meeting.wait()
+        with_ranges(visit)
+
+    with serving(served, together) as server:
+        first = names[0] if ending == "gguf" else f"w.{ending}.index.json"
+        report = paramcount.count(server.url(f"/{first}"))
+    assert report.total == sum(3 * (number + 2) for number in range(len(names)))
+    assert [layer.name for layer in report.root.walk()][1:] == [f"layer{number}" for number in range(len(names))]
+
+
+def test_targets_on_the_web_are_asked_for_at_once_and_told_in_order(files: dict[str, bytes], run: Run) -> None:
+    meeting = threading.Barrier(3, timeout=60)
+
+    def together(visit: Visit) -> None:
+        meeting.wait()
+        with_ranges(visit)
+
+    with serving({f"/{name}.safetensors": files["/model.safetensors"] for name in "ac"}, together) as server:
+        words = [server.url(path) for path in ("/a.safetensors", "/b.safetensors", "/c.safetensors")]
+        done = run("count", *words, "-f", "json")
+    assert done.code == 2
+    assert [report["target"] for report in done.json["reports"]] == [words[0], words[2]]
+    assert [error["target"] for error in done.json["errors"]] == [words[1]]
 
 
 def test_a_missing_shard_on_the_web_is_named(files: dict[str, bytes]) -> None:
