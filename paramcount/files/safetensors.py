@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Iterator
+from functools import cache
 from itertools import pairwise
 from sys import getsizeof
 from typing import Any, NoReturn
@@ -68,13 +69,10 @@ _EMPTY = re.compile(rb"\{" + _BLANK + rb"\}")
 # What the common writers write of a tensor; anything else goes through a JSON reader, which comes to the same, slowly.
 _NUMBER = rb"(?:0|[1-9][0-9]{0,18})"  # always within 64 bits
 _SIZES = rb"((?:%(n)b(?:%(b)b,%(b)b%(n)b){0,63}+)?+)"
-_USUAL = re.compile(
-    (
-        rb'%(b)b"(?!%(m)b")([^"\\\x00-\x1f]{1,1000}+)"%(b)b:%(b)b\{%(b)b"dtype"%(b)b:%(b)b"(%(d)b)"%(b)b,'
-        rb'%(b)b"shape"%(b)b:%(b)b\[%(b)b' + _SIZES + rb"%(b)b\]%(b)b,"
-        rb'%(b)b"data_offsets"%(b)b:%(b)b\[%(b)b(%(n)b)%(b)b,%(b)b(%(n)b)%(b)b\]%(b)b\}%(b)b([,}])'
-    )
-    % {b"n": _NUMBER, b"b": _BLANK, b"d": "|".join(_DTYPES).encode(), b"m": _METADATA.encode()}
+_TENSOR = (
+    rb'%(b)b"(?!%(m)b")([^"\\\x00-\x1f]{1,1000}+)"%(b)b:%(b)b\{%(b)b"dtype"%(b)b:%(b)b"(%(d)b)"%(b)b,'
+    rb'%(b)b"shape"%(b)b:%(b)b\[%(b)b' + _SIZES + rb"%(b)b\]%(b)b,"
+    rb'%(b)b"data_offsets"%(b)b:%(b)b\[%(b)b(%(n)b)%(b)b,%(b)b(%(n)b)%(b)b\]%(b)b\}%(b)b([,}])'
 )
 _MINUS_ZERO = re.compile(rb"-0" + _BLANK + rb"[,\]]")
 _AGAIN = "fetch or save it again"
@@ -180,6 +178,13 @@ def _hint(file: Ranges) -> str:
     return _AGAIN
 
 
+@cache
+def _tensor(blank: bytes) -> re.Pattern[bytes]:
+    """Return the pattern of a tensor whose parts have blanks between them, or none."""
+    names = {b"n": _NUMBER, b"b": blank, b"d": "|".join(_DTYPES).encode(), b"m": _METADATA.encode()}
+    return re.compile(_TENSOR % names)
+
+
 _Span = tuple[int, int, int]  # where a tensor's bytes begin and end, and its place among the tensors
 
 # The header's entries -------------------------------------------------------------------------------------------------
@@ -196,9 +201,10 @@ def _described(text: bytes) -> Iterator[tuple[int, int, Stored]]:
     kinds: dict[tuple[bytes, bytes], _Kind] = {}  # by dtype and shape as they are written: most tensors share theirs
     room, unusual = _MOST_MEMORY, 0
     position, following = 1, b","
+    compact = _tensor(b"")
     while following == b",":
         entry: _Entry | None
-        if usual := _USUAL.match(text, position):
+        if usual := compact.match(text, position) or _tensor(_BLANK).match(text, position):
             literal, dtype, sizes, start, end, following = usual.groups()
             position = usual.end()
             name = _text(literal)
