@@ -9,8 +9,8 @@ from operator import add
 from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row
-from paramcount.inventory import Buffer, Form, Note, Param, retie
-from paramcount.loading import Loading, Tensor, differing
+from paramcount.inventory import Buffer, Form, Note, Param, Special, retie
+from paramcount.loading import REFUSED, ExtraState, Loading, Tensor, differing, renamed
 from paramcount.patterns import above
 from paramcount.report import Report, Tally, tally
 from paramcount.units import exact, plural, size
@@ -50,6 +50,7 @@ class Side:
     params: tuple[Param, ...] | None = None  # None: not known
     state: tuple[Tensor, ...] = ()  # what its state dict holds, every name
     form: Form = "other"  # what that is the state dict of
+    special: tuple[Special, ...] = ()  # of that
 
     @classmethod
     def of(cls, report: Report, label: str | None = None) -> Side:
@@ -65,6 +66,7 @@ class Side:
             report.params,
             _state(report),
             report.form,
+            report.special,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -378,7 +380,8 @@ def _without(side: Side, renamed: Callable[[str], str]) -> Side:
         for param in side.params
     )
     state = tuple(tensor._replace(name=renamed(tensor.name)) for tensor in side.state)
-    return replace(side, layers=layers, types=types, params=params, state=state)
+    special = tuple(each._replace(name=renamed(each.name)) for each in side.special)
+    return replace(side, layers=layers, types=types, params=params, state=state, special=special)
 
 
 def _merged(old: Iterable[str], new: Iterable[str]) -> list[str]:
@@ -620,11 +623,14 @@ _STATE_DICTS: Final[tuple[Form, ...]] = ("state dict", "bare state dict")
 
 def _state(report: Report) -> tuple[Tensor, ...]:
     """Return what the state dict of a model holds, in its order: every name, but no buffer that is not persistent."""
-    return tuple(
-        tensor
-        for layer in report.root.walk()
-        for tensors in (layer.params, [buffer for buffer in layer.buffers if buffer.persistent])
-        for tensor in tensors
+    return (
+        *(
+            tensor
+            for layer in report.root.walk()
+            for tensors in (layer.params, [buffer for buffer in layer.buffers if buffer.persistent])
+            for tensor in tensors
+        ),
+        *(ExtraState(special.name) for special in report.special if special.kind == "extra state"),
     )
 
 
@@ -637,14 +643,23 @@ def _loading(old: _Stripped, new: _Stripped) -> Loading | None:
         return None  # which stand under one name for what a state dict has under several
     (by, wrapper), (of, prefix) = (new, old) if forms[1] == "module" else (old, new)
     is_bare = of.form == "bare state dict" or bool(prefix)  # taking a prefix off loses the versions
+    by_model = by.form == "module"
+    special = by.special if by_model else ()
+    normed = {each.name for each in special if each.kind == "weight norm"}
+    keys = differing(by.state, renamed(of.state, normed), fills=is_bare and by_model)
+    refused = [key.name for key in keys if key.problem in REFUSED]
+    layers = {*above(refused), *([""] if refused else [])}
     return Loading(
         by.label,
-        by.form == "module",
+        by_model,
         of.label,
-        differing(by.state, of.state, fills=is_bare and by.form == "module"),
+        keys,
         (len(by.state), len(of.state)),
         "".join(f"{part}." for part in prefix),
         "".join(f"{part}." for part in wrapper),
+        tuple(
+            each.name for each in special if each.kind == "own" or (each.kind == "old names" and each.name in layers)
+        ),
     )
 
 

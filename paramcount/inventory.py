@@ -57,6 +57,21 @@ class Note(NamedTuple):
     message: str
 
 
+EXTRA_STATE = "_extra_state"  # what the last part of a key is under which get_extra_state() has its say
+
+
+class Special(NamedTuple):
+    """Something in which loading a state dict is more than filling tensors by their names."""
+
+    name: str
+    kind: Literal[
+        "extra state",  # a key, for what set_extra_state() takes
+        "weight norm",  # a parameter, which may come as the two that it had before parametrizations
+        "own",  # a module, with a hook or an override of its own
+        "old names",  # the same, of which it is known that it only takes the names of earlier versions
+    ]
+
+
 Form = Literal[
     "module",  # its state dict has all its parameters and persistent buffers
     "state dict",  # of which each module's version is known, as torch.save keeps it beside the tensors
@@ -77,6 +92,7 @@ class Inventory:
     notes: tuple[Note, ...] = ()
     overhead: tuple[Buffer, ...] = ()  # scales, zero points and code books of packed parameters: neither of the two
     form: Form = "module"
+    special: tuple[Special, ...] = ()  # of its state dict
 
 
 _Tensor = TypeVar("_Tensor", Param, Buffer)

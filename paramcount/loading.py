@@ -1,22 +1,32 @@
 """What ``load_state_dict(strict=True)`` would say of a checkpoint, by the names, shapes and dtypes on both sides.
 
-The rules are those of ``Module._load_from_state_dict()`` in torch/nn/modules/module.py. What a module's own hooks would
-rename or fill in cannot be known without running them; batch norm's is the one that is.
+The rules are those of ``Module._load_from_state_dict()`` in torch/nn/modules/module.py, and of PyTorch's own hooks:
+that of batch norm fills in a counter, that of weight norm takes the names it had before parametrizations. What other
+hooks rename, fill in or refuse cannot be known without running them: a remark says of which modules.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from paramcount.grid import Column, Grid, Remark, Row
 from paramcount.inventory import Buffer, Param
 from paramcount.patterns import above
 from paramcount.units import exact, plural
 
-Tensor = Param | Buffer
+
+class ExtraState(NamedTuple):
+    """What a module keeps in its state dict beside its tensors: anything, by ``get_extra_state()``."""
+
+    name: str
+    shape: None = None
+    dtype: str = "extra state"
+
+
+Tensor = Param | Buffer | ExtraState
 Problem = Literal[
     "missing",  # expected, and not in the checkpoint
     "unexpected",  # in the checkpoint, and not expected
@@ -24,8 +34,8 @@ Problem = Literal[
     "dtype",  # of another one, which load_state_dict() converts
     "filled",  # missing, and set by load_state_dict() itself
 ]
-_REFUSED: tuple[Problem, ...] = ("missing", "unexpected", "shape")
-_ORDER: tuple[Problem, ...] = (*_REFUSED, "dtype", "filled")
+REFUSED: tuple[Problem, ...] = ("missing", "unexpected", "shape")
+_ORDER: tuple[Problem, ...] = (*REFUSED, "dtype", "filled")
 _FILLED = "num_batches_tracked"
 _NAMES_LISTED = 3
 
@@ -43,7 +53,8 @@ class Key:
     @property
     def kind(self) -> str:
         """Which of the two it is, where what expects it says so; else empty."""
-        return "" if self.expected is None else "buffer" if isinstance(self.expected, Buffer) else "parameter"
+        kinds = {Param: "parameter", Buffer: "buffer", ExtraState: "extra state"}
+        return "" if self.expected is None else kinds[type(self.expected)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the key as the JSON format has it."""
@@ -76,11 +87,12 @@ class Loading:
     sizes: tuple[int, int]  # numbers of keys that are expected, and found
     prefix: str = ""  # of all keys of the checkpoint, without which they are compared
     wrapper: str = ""  # of all keys that are expected, without which they are compared
+    own: tuple[str, ...] = ()  # the modules that load by code of their own
 
     @property
     def loads(self) -> bool:
         """Whether ``load_state_dict(strict=True)`` would take the checkpoint as it is."""
-        return not self.prefix and not self.wrapper and all(key.problem not in _REFUSED for key in self.keys)
+        return not self.prefix and not self.wrapper and all(key.problem not in REFUSED for key in self.keys)
 
     @property
     def different(self) -> bool:
@@ -89,7 +101,7 @@ class Loading:
 
     def grid(self, title: str, *, fold: bool) -> Grid:
         """Return a table, a row for each key; ``fold`` leaves what loads to remarks, and makes a lost layer one row."""
-        keys = [key for key in self.keys if key.problem in _REFUSED] if fold else list(self.keys)
+        keys = [key for key in self.keys if key.problem in REFUSED] if fold else list(self.keys)
         totals = Row(("Total", "", "", *(plural(size, "key") for size in self.sizes)), role="total")
         rows = _folded(keys) if fold else [_row(key) for key in keys]
         return Grid(title, _COLUMNS, tuple(rows), (totals,) if fold else (), tuple(self._remarks()), subject=title)
@@ -102,15 +114,18 @@ class Loading:
             "loads": self.loads,
             "prefix": self.prefix or None,
             "wrapper": self.wrapper or None,
+            **({"own_loading": list(self.own)} if self.own else {}),
             "keys": [key.to_dict() for key in self.keys],
         }
 
     def _remarks(self) -> Iterator[Remark]:
         subject = "load_state_dict(strict=True)" if self.by_model else f"a model with the keys of {self.by}"
+        if self.own:
+            subject = f"by names alone, {subject}"
         counts = Counter(key.problem for key in self.keys)
         wrong = ", ".join(
             f"{plural(counts[problem], 'key')} {_is(counts[problem])} {said}"
-            for problem, said in zip(_REFUSED, ("missing", "unexpected", "of another shape"), strict=True)
+            for problem, said in zip(REFUSED, ("missing", "unexpected", "of another shape"), strict=True)
             if counts[problem]
         )
         if self.loads:
@@ -120,10 +135,18 @@ class Loading:
             yield Remark(f"without that, {wrong or 'all keys match'}", fault=bool(wrong))
         else:
             yield Remark(f"{subject} would refuse {self.of}: {wrong}", fault=True)
+        if self.own:
+            yield Remark(self._unknown(), fault=True)
         yield from self._converted()
         if filled := counts["filled"]:
             keys = plural(filled, "key")
             yield Remark(f"{keys} {_FILLED} {_is(filled)} missing, which load_state_dict sets by itself")
+
+    def _unknown(self) -> str:
+        more = f" and {plural(len(self.own) - _NAMES_LISTED, 'other')}" if len(self.own) > _NAMES_LISTED else ""
+        listed = ", ".join(name or "the model itself" for name in self.own[:_NAMES_LISTED]) + more
+        verb = "loads by a hook or code of its" if len(self.own) == 1 else "load by hooks or code of their"
+        return f"{listed} {verb} own: what that takes is not known, and here told by names alone"
 
     def _wrapped(self) -> str:
         said = []
@@ -175,6 +198,23 @@ def differing(expected: Sequence[Tensor], found: Sequence[Tensor], *, fills: boo
     return tuple(sorted(keys, key=lambda key: _ORDER.index(key.problem)))
 
 
+def renamed(found: Sequence[Tensor], normed: Set[str]) -> Sequence[Tensor]:
+    """Return a state as the hook of weight norm renames it, for the parameters that have that.
+
+    It does where both names are there: torch/nn/utils/parametrizations.py, ``_weight_norm_compat_hook``.
+    """
+    if not normed:
+        return found
+    names = {tensor.name for tensor in found}
+    new: dict[str, str] = {}
+    for name in normed:
+        module, _, key = name.rpartition(".")
+        if {f"{name}_g", f"{name}_v"} <= names:
+            stem = f"{module}.parametrizations.{key}.original".removeprefix(".")
+            new |= {f"{name}_g": f"{stem}0", f"{name}_v": f"{stem}1"}
+    return [tensor._replace(name=new.get(tensor.name, tensor.name)) for tensor in found]
+
+
 def _fits(expected: Tensor, found: Tensor) -> bool:
     """Whether a tensor can be loaded into another: a lazy one takes any shape, a scalar a list of one."""
     return expected.shape is None or expected.shape == found.shape or (expected.shape == () and found.shape == (1,))
@@ -211,8 +251,8 @@ def _layer_row(group: Sequence[Key]) -> Row:
 
 
 def _form(tensor: Tensor | None) -> str:
-    if tensor is None:
-        return ""
+    if tensor is None or isinstance(tensor, ExtraState):
+        return "" if tensor is None else tensor.dtype
     shape = "no shape yet" if tensor.shape is None else ", ".join(map(str, tensor.shape))
     return f"{tensor.dtype} [{shape}]"
 

@@ -9,7 +9,7 @@ from operator import add
 from typing import Any, NamedTuple, TypeVar
 
 from paramcount.errors import UsageError, closest, did_you_mean
-from paramcount.inventory import Buffer, Form, Inventory, Note, Param
+from paramcount.inventory import Buffer, Form, Inventory, Note, Param, Special
 from paramcount.pause import paused_collector
 
 _Tensor = TypeVar("_Tensor", Param, Buffer)
@@ -242,6 +242,7 @@ class Report:
     notes: tuple[Note, ...]
     _by_name: dict[str, Layer] = field(repr=False, compare=False)
     form: Form = "module"  # what its names are the names of
+    special: tuple[Special, ...] = field(default=(), repr=False)  # of its state dict
 
     @classmethod
     @paused_collector()
@@ -249,7 +250,8 @@ class Report:
         """Count an inventory."""
         layers = _layers(inventory)
         root = layers[""]
-        return cls(inventory.target, inventory.source, root, inventory.params, inventory.notes, layers, inventory.form)
+        of_state = inventory.form, inventory.special
+        return cls(inventory.target, inventory.source, root, inventory.params, inventory.notes, layers, *of_state)
 
     @property
     def total(self) -> int:

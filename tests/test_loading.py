@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+from torchvision.models.vision_transformer import MLPBlock
 
 from paramcount.diff import Changes, Side, changes
 from paramcount.loading import Loading
@@ -260,6 +263,181 @@ def test_any_state_is_judged_as_by_pytorch(
         if name in state:
             state[other] = state.pop(name)
     _demand_equal(Net, *FORMATS[form](state, tmp_path))
+
+
+# Hooks, and what is no tensor -----------------------------------------------------------------------------------------
+
+
+class Meter(nn.Linear):
+    """Keeps more than tensors in its state dict."""
+
+    def get_extra_state(self) -> Any:
+        return {"scale": torch.zeros(2), "steps": 3}
+
+    def set_extra_state(self, state: Any) -> None:
+        pass
+
+
+class TensorMeter(Meter):
+    def get_extra_state(self) -> Tensor:
+        return torch.zeros(5, dtype=torch.uint8)
+
+
+class Saver(nn.Linear):
+    """Writes extra state that it does not take back."""
+
+    def get_extra_state(self) -> Any:
+        return torch.zeros(2)
+
+
+def _metered(kind: type[nn.Linear]) -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 2), kind(2, 3), nn.Sequential(kind(3, 2)))
+
+
+def _normed(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    return nn.Sequential(norm(nn.Conv1d(2, 3, 2)), nn.Sequential(norm(nn.Linear(3, 2))), nn.Linear(2, 2))
+
+
+class Old(nn.Module):
+    """A module with parametrized weights at the root."""
+
+    def __init__(self, norm: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(3, 2))
+        norm(self, "w")
+
+
+SPECIAL: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
+    "extra state": (lambda: _metered(Meter), lambda: _metered(Meter)),
+    "extra state that is missing": (lambda: _metered(Meter), lambda: _metered(nn.Linear)),
+    "extra state that nobody wants": (lambda: _metered(nn.Linear), lambda: _metered(Meter)),
+    "extra state in a tensor": (lambda: _metered(TensorMeter), lambda: _metered(TensorMeter)),
+    "a tensor that nobody wants": (lambda: _metered(nn.Linear), lambda: _metered(TensorMeter)),
+    "extra state that its own module refuses": (lambda: _metered(Saver), lambda: _metered(Saver)),
+    "extra state at the root": (lambda: Meter(2, 3), lambda: Meter(2, 3)),
+    "extra state missing at the root": (lambda: Meter(2, 3), lambda: nn.Linear(2, 3)),
+    "weight norm": (lambda: _normed(parametrizations.weight_norm), lambda: _normed(parametrizations.weight_norm)),
+    "weight norm as it was": (lambda: _normed(parametrizations.weight_norm), lambda: _normed(weight_norm)),
+    "weight norm at the root": (lambda: Old(parametrizations.weight_norm), lambda: Old(weight_norm)),
+    "weight norm for plain weights": (lambda: _normed(lambda layer: layer), lambda: _normed(weight_norm)),
+    "plain weights for weight norm": (
+        lambda: _normed(parametrizations.weight_norm),
+        lambda: _normed(lambda layer: layer),
+    ),
+    "new weight norm for old": (lambda: _normed(weight_norm), lambda: _normed(parametrizations.weight_norm)),
+    "orthogonal": (lambda: _normed(parametrizations.orthogonal), lambda: _normed(parametrizations.orthogonal)),
+    "spectral norm": (lambda: _normed(spectral_norm), lambda: _normed(spectral_norm)),
+    "spectral norm for plain weights": (lambda: _normed(lambda layer: layer), lambda: _normed(spectral_norm)),
+    "plain weights for spectral norm": (lambda: _normed(spectral_norm), lambda: _normed(lambda layer: layer)),
+    "torchvision's attention": (lambda: MLPBlock(4, 8, 0.0), lambda: MLPBlock(4, 8, 0.0)),
+    "attention": (lambda: nn.TransformerEncoderLayer(4, 2), lambda: nn.TransformerDecoderLayer(4, 2)),
+    "instance norm": (
+        lambda: nn.InstanceNorm1d(3, affine=True, track_running_stats=True),
+        lambda: nn.InstanceNorm1d(3, affine=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ["torch", "plain", "nested"])
+@pytest.mark.parametrize("pair", SPECIAL)
+def test_hooks_of_pytorch_and_extra_state_are_judged_as_by_pytorch(pair: str, form: str, tmp_path: Path) -> None:
+    model, saved = SPECIAL[pair]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the old functions are deprecated, and their files are everywhere
+        path = tmp_path / "model.pt"
+        state = saved().state_dict()
+        written: dict[str, Any] = {"torch": state, "plain": dict(state), "nested": {"epoch": 1, "state_dict": state}}
+        torch.save(written[form], path)
+        loaded = torch.load(path, weights_only=True)
+        expected = _said_by_pytorch(model(), loaded["state_dict"] if form == "nested" else loaded)
+        report = Report.of(torch_file.read(Target(str(path)), str(path)))
+        loading = _loading(_live(model()), report)
+    assert not loading.prefix
+    assert _said(loading) == expected
+    assert loading.loads == (not any(expected.values()))
+    # Of what such a hook would do with another's names nothing is known.
+    assert bool(loading.own) == (pair == "plain weights for spectral norm")
+    assert loading.sizes[1] == len(state)
+
+
+def test_a_file_of_an_earlier_torchvision_is_said_to_be_uncertain(tmp_path: Path) -> None:
+    """As torchvision itself loads it, by ``MLPBlock._load_from_state_dict``."""
+    names = {"0": "linear_1", "3": "linear_2"}
+    state = {re.sub(r"^\d", lambda m: names[m[0]], k): v for k, v in MLPBlock(4, 8, 0.0).state_dict().items()}
+    MLPBlock(4, 8, 0.0).load_state_dict(dict(state), strict=True)
+    assert _loading(_live(MLPBlock(4, 8, 0.0)), _torch(state, tmp_path)[1]).own == ("",)
+
+
+def test_half_of_an_old_weight_norm_is_not_renamed(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state = _without("0.weight_g")(_normed(weight_norm).state_dict())
+    _demand_equal(lambda: _normed(parametrizations.weight_norm), *_torch(state, tmp_path))
+
+
+def test_extra_state_is_no_parameter(tmp_path: Path) -> None:
+    model = _metered(TensorMeter)
+    for report in (_torch(model.state_dict(), tmp_path)[1], _safetensors(model.state_dict(), tmp_path)[1]):
+        assert report.total == sum(param.numel() for param in model.parameters())
+        (note,) = (note for note in report.notes if note.code == "left-out")
+        assert (note.where, note.message) == (
+            "1._extra_state",
+            "what a module keeps beside its tensors, and 1 more such key, is no parameter: not counted",
+        )
+
+
+class Renaming(nn.Linear):
+    """Takes the names of an older version, by an override or a hook."""
+
+    def _load_from_state_dict(self, state_dict: State, prefix: str, *args: Any) -> None:
+        for key in ("weight", "bias"):
+            if f"{prefix}old_{key}" in state_dict:
+                state_dict[prefix + key] = state_dict.pop(f"{prefix}old_{key}")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _without_scale(_module: nn.Module, state: State, prefix: str, *_: Any) -> None:
+    state.pop(f"{prefix}scale", None)
+
+
+def _hooked() -> nn.Module:
+    layer = nn.Linear(2, 3)
+    layer.register_load_state_dict_pre_hook(_without_scale)  # type: ignore[no-untyped-call]  # PyTorch has no types
+    return layer
+
+
+class Lenient(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "listed"),
+    [
+        (lambda: nn.Sequential(Renaming(2, 3), nn.Linear(3, 3)), ("0",), "0 loads by a hook or code of its own"),
+        (lambda: nn.Sequential(nn.Linear(2, 2), nn.Sequential(_hooked())), ("1.0",), "1.0 loads by a hook or code of"),
+        (Lenient, ("",), "the model itself loads by a hook or code of its own"),
+        (
+            lambda: nn.Sequential(*(Renaming(2, 2) for _ in range(5))),
+            tuple("01234"),
+            "0, 1, 2 and 2 others load by hooks or code of their own",
+        ),
+    ],
+)
+def test_modules_that_load_by_code_of_their_own_are_named(
+    model: Callable[[], nn.Module], own: tuple[str, ...], listed: str, tmp_path: Path
+) -> None:
+    changed = _compared(_live(model()), _torch(model().state_dict(), tmp_path)[1])
+    assert changed.loading is not None
+    assert (changed.loading.own, changed.loading.to_dict()["own_loading"]) == (own, list(own))
+    said, unknown = _lines(changed)
+    assert said == "no difference: by names alone, load_state_dict(strict=True) would take model.pt"
+    assert unknown.startswith(listed)
+    assert unknown.endswith(" own: what that takes is not known, and here told by names alone")
 
 
 # What is said of it ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 
 from paramcount.files.packed import Config, unpacked
 from paramcount.files.stored import Stored
-from paramcount.inventory import Buffer, Inventory, Module, Note, Param
+from paramcount.inventory import EXTRA_STATE, Buffer, Inventory, Module, Note, Param, Special
 from paramcount.units import plural
 
 __all__ = ["Stored", "inventory"]
@@ -25,6 +25,7 @@ def inventory(
     buffers: frozenset[str] | None = None,
     notes: tuple[Note, ...] = (),
     config: Config = lambda: None,
+    extra_states: Iterable[str] = (),
 ) -> Inventory:
     """Return what a file holds.
 
@@ -36,13 +37,22 @@ def inventory(
         buffers: the names of buffers, where the file says; else they are told by their names, and a note says so.
         notes: what else there is to say.
         config: returns what the config.json beside the file says; called where the width of packed weights needs it.
+        extra_states: the keys of what modules keep beside tensors, where it is none.
 
     """
     types = types or {}
     modules: dict[str, Module] = {"": Module("", types.get("", ""))}
     for name in types:
         _add_module(name, modules, types)
-    found = unpacked(tensors, config)
+    extra = dict.fromkeys(extra_states)
+    given = list(tensors)
+    if any(EXTRA_STATE in tensor.name for tensor in given):
+        keys = {tensor.name: key for tensor in given if (key := extra_state(tensor.name))}
+        given = [tensor for tensor in given if tensor.name not in keys]
+        extra.update(dict.fromkeys(keys.values()))
+    if extra:
+        notes = (*notes, _extra_note(list(extra)))
+    found = unpacked(given, config)
     params, stored_buffers, overhead = [], [], []
     firsts: dict[Hashable, str] = {}
     for tensor in found.tensors:
@@ -70,7 +80,19 @@ def inventory(
         tuple(stored_buffers),
         (*notes, *found.notes),
         tuple(overhead),
+        special=tuple(Special(key, "extra state") for key in extra),
     )
+
+
+def extra_state(name: str) -> str | None:
+    """Return the key of what a module keeps beside its tensors, of a name that is it, or is in it."""
+    parts = name.split(".")
+    return ".".join(parts[: parts.index(EXTRA_STATE) + 1]) if EXTRA_STATE in parts else None
+
+
+def _extra_note(keys: list[str]) -> Note:
+    others = f", and {plural(len(keys) - 1, 'more such key')}," if len(keys) > 1 else ""
+    return Note("left-out", keys[0], f"what a module keeps beside its tensors{others} is no parameter: not counted")
 
 
 def _param(tensor: Stored, tied_to: str | None) -> Param:

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.modules.adapters import find_adapters
+from paramcount.modules.own_loading import find_special
 from paramcount.modules.packed import packed_notes
 from paramcount.modules.sharded import (
     WRAPPED,
@@ -108,6 +109,7 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
             *(_pruned_notes(firsts) if any(name.endswith("_mask") for name in buffers) else ()),
             *_repeat_notes(sightings),
         ),
+        special=tuple(find_special(places, model)),
     )
 
 

@@ -20,7 +20,7 @@ from paramcount.files.torch_folders import Choice
 from paramcount.files.torch_modules import Modules
 from paramcount.files.torch_parts import Named, Part, Parts, memory, stored
 from paramcount.files.torch_tensors import Tensors, fields
-from paramcount.inventory import Inventory, Note
+from paramcount.inventory import EXTRA_STATE, Inventory, Note
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
 from paramcount.units import exact, plural, size
@@ -237,6 +237,7 @@ def _counted(archive: Archive, wanted: _Wanted) -> Inventory:
         buffers=buffers,
         notes=(*notes, *sharded, *_views(tensors)),
         config=wanted.config,
+        extra_states=(key for key in fields(part.value) or () if key.rpartition(".")[2] == EXTRA_STATE),
     )
     if sharded or any(param.packed for param in inventory.params):
         inventory = replace(inventory, form="other")
