@@ -25,6 +25,8 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
+from paramcount.modules.compiler import by_plain_sizes
+
 # Elements up to which a tensor is real. One without values of its own yet (empty, random) is most likely a weight.
 LARGEST_COMPUTED = 1 << 16
 LARGEST_UNINITIALIZED = 1 << 8
@@ -265,7 +267,8 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         if _device_type(kwargs.get("device")) == "meta":
             return func(*args, **kwargs)
         if args and isinstance(args[0], torch.Tensor) and args[0].is_meta:
-            return self.saved(func(*args, **{**kwargs, "device": "meta"}))  # it is going to meet what it is like
+            made = by_plain_sizes(func, *args, **{**kwargs, "device": "meta"})
+            return self.saved(made)  # it is going to meet what it is like
         limit = LARGEST_UNINITIALIZED if traits.leaves_empty or traits.is_random else LARGEST_COMPUTED
         size = args[traits.size] if traits.size is not None and traits.size < len(args) else None
         shell = None
@@ -709,25 +712,7 @@ def _certainly_small(tensors: list[torch.Tensor], args: Args) -> bool:
 
 def _shell(func: Any, args: Args, kwargs: Kwargs) -> Any:
     """Return what an operation gives, without values."""
-    shell = _elementwise(func, args, kwargs)
-    return func(*_on_meta(args), **_on_meta(kwargs)) if shell is None else shell
-
-
-def _elementwise(func: Any, args: Args, kwargs: Kwargs) -> torch.Tensor | None:
-    """Return the result's shell where it follows from broadcasting, and its type from a single element.
-
-    PyTorch would find the same, but imports its compiler for that.
-    """
-    if torch.Tag.pointwise not in func.tags or torch.Tag.nondeterministic_seeded in func.tags or kwargs:
-        return None
-    operands = [_to_meta(operand) for operand in _tensors_in(args)]
-    if not all(operand.is_contiguous() and operand.layout is torch.strided for operand in operands):
-        return None
-    shape = torch.broadcast_tensors(*operands)[0].shape  # type: ignore[no-untyped-call]  # PyTorch's own lack
-    sample = func(
-        *tree_map_only(torch.Tensor, lambda operand: operand.new_ones((1,) * operand.dim(), device="cpu"), args)
-    )
-    return torch.empty(shape, dtype=sample.dtype, device="meta") if isinstance(sample, torch.Tensor) else None
+    return by_plain_sizes(func, *_on_meta(args), **_on_meta(kwargs))
 
 
 def _fits(shape: torch.Size, target: torch.Size) -> bool:

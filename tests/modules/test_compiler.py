@@ -78,3 +78,83 @@ print(paramcount.count({str(MODELS / "compiled_detector.py")!r}).total)
 assert "torch._dynamo" in sys.modules
 """
     assert run(code) == "41808406\n"
+
+
+def test_shapes_are_found_without_the_compiler_and_are_those_found_with_it() -> None:
+    code = """
+import sys, torch
+from torch import nn
+from paramcount.modules.compiler import by_plain_sizes
+aten = torch.ops.aten
+image, row, column = (torch.empty(size, device="meta") for size in ((2, 8, 9, 9), (5, 7), (5, 1)))
+weight, bias, halves = (torch.empty(size, device="meta") for size in ((4, 8, 3, 3), (7,), (8,)))
+last = image.contiguous(memory_format=torch.channels_last)
+calls = [
+    (aten.convolution.default, image, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1),
+    (aten.native_batch_norm.default, last, halves, halves, halves, halves, True, 0.1, 1e-5),
+    (aten.native_group_norm.default, image, halves, halves, 2, 8, 81, 2, 1e-5),
+    (aten.native_layer_norm.default, row, [7], bias, bias, 1e-5),
+    (aten.linalg_vector_norm.default, image, 2, [1], True),
+    (aten.addmm.default, bias, row, torch.empty(7, 7, device="meta")),
+    (aten.mean.dim, last, [2, 3], True),
+    (aten.div.Tensor, row, column.expand(5, 7)),
+    (aten.mul.Tensor, row.double(), 2),
+    (aten.pow.Tensor_Scalar, row.int(), 0.5),
+    (aten.hardswish.default, last),
+    (aten.cat.default, [row, row.half()], 1),
+    (aten._softmax.default, image.transpose(1, 2), -1, False),
+]
+
+def found():
+    made = [by_plain_sizes(*call) for call in calls]
+    flat = [each for one in made for each in (one if isinstance(one, tuple) else (one,))]
+    return [(tuple(each.shape), each.stride(), each.dtype) for each in flat]
+
+finders = list(sys.meta_path)
+without = found()
+compiler = {"torch._dynamo", "sympy", "torch.fx.experimental.symbolic_shapes"}
+assert not compiler & sys.modules.keys() and sys.meta_path == finders
+import torch._dynamo
+assert compiler <= sys.modules.keys()
+assert found() == without
+model = nn.Sequential(nn.Linear(3, 4), nn.Hardswish(), nn.LayerNorm(4))
+given = torch.ones(2, 3)
+assert torch.equal(torch.compile(model, backend="eager", fullgraph=True)(given), model(given))
+print(len(without), without[0][0])
+"""
+    assert run(code) == "19 (2, 4, 5, 5)\n"
+
+
+def test_whoever_asks_for_more_than_plain_sizes_gets_the_real_ones() -> None:
+    code = """
+import sys, torch
+from paramcount.modules.compiler import by_plain_sizes
+
+def asks():
+    import sympy
+    import torch._dynamo
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv, expect_true
+    assert torch._dynamo.optimize is not None
+    return sympy.Basic, torch._dynamo.disable, ShapeEnv
+
+def imports():
+    import json.tool
+    import sympy
+    return sympy.Basic, None, None
+
+basic, disable, shape_env = by_plain_sizes(asks)
+import sympy, torch._dynamo
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+print(basic is sympy.Basic, disable is torch._dynamo.disable, shape_env is ShapeEnv)
+"""
+    assert run(code) == "True True True\n"
+    assert run(code.replace("by_plain_sizes(asks)", "by_plain_sizes(imports)")) == "True False False\n"
+
+
+def test_what_a_forward_needs_without_memory_is_not_the_compiler() -> None:
+    code = """
+import sys, paramcount
+print(paramcount.count("ssdlite320_mobilenet_v3_large").total, paramcount.count("ssd300_vgg16").total)
+assert not {"torch._dynamo", "torch._inductor", "sympy"} & sys.modules.keys()
+"""
+    assert run(code) == "3440060 35641826\n"  # as torchvision publishes them
