@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from paramcount.pause import paused_collector
 
 # Beyond these a pickle is no checkpoint's, but made to exhaust whoever reads it.
 MOST_BYTES = 64 * 2**20
 _MOST_OPERATIONS = 2_500_000
+_AT_ONCE = 2500  # operations between looks at how many values are on the stack, of which each adds one at most
 _MOST_AT_ONCE = 1_000_000  # values on the stack
 _MOST_MEMORY = 128 * 2**20  # that the values built may take
 _LONGEST_INTEGER = 1024  # bytes; also the longest in decimal digits
@@ -23,9 +24,10 @@ _NEWEST_PROTOCOL = 5
 
 # What CPython takes for a value of each kind, roughly and never less.
 _CONTAINER = 160
-_RECORD = 320
+_RECORD = 160
 _REFERENCE = 8
 _MEMO = 100
+_CALL = 450  # of an idiom
 _NUMBER = 32
 _GLOBAL = 1024  # more than it takes: a checkpoint has few
 
@@ -60,8 +62,8 @@ class Record:
     callable: object
     args: object = ()
     state: object = None  # what __setstate__() would be given
-    items: list[object] = field(default_factory=list)  # of a sequence or a set
-    pairs: Pairs = field(default_factory=Pairs)  # of a mapping
+    items: Sequence[object] = ()  # of a sequence or a set
+    pairs: Pairs | None = None  # of a mapping
 
 
 class Cursor:
@@ -69,15 +71,15 @@ class Cursor:
 
     def __init__(self, data: bytes, fetch: Callable[[int, int], bytes] | None = None) -> None:
         """Start at the beginning of ``data``; ``fetch(start, least)`` returns what follows, at least so many bytes."""
-        self._data = data
+        self.data = data
+        self.at = 0  # in the data
         self._fetch = fetch
         self._base = 0  # where the data begins
-        self._at = 0
 
     @property
     def position(self) -> int:
         """Bytes from the start."""
-        return self._base + self._at
+        return self._base + self.at
 
     def take(self, length: int) -> bytes:
         """Return the next ``length`` bytes.
@@ -86,49 +88,130 @@ class Cursor:
             MalformedPickle: there are not so many.
 
         """
-        end = self._at + length
-        if end > len(self._data):
+        end = self.at + length
+        if end > len(self.data):
             self._need(length)
-            end = self._at + length
-        taken = self._data[self._at : end]
-        self._at = end
+            end = self.at + length
+        taken = self.data[self.at : end]
+        self.at = end
         return taken
+
+    def fetched(self) -> int:
+        """Return where in the data the next byte is, once it is there.
+
+        Raises:
+            MalformedPickle: there is none.
+
+        """
+        self._need(1)
+        return self.at
+
+    def go_back(self, position: int) -> None:
+        """Return to a place before this one."""
+        if position < self._base:  # what was there is forgotten
+            self._base, self.data = position, b""
+        self.at = position - self._base
 
     def line(self) -> bytes:
         """Return the rest of the line, without its end."""
-        end = self._data.find(b"\n", self._at, self._at + _LONGEST_LINE)
+        end = self.data.find(b"\n", self.at, self.at + _LONGEST_LINE)
         while end < 0:
-            known = len(self._data) - self._at
+            known = len(self.data) - self.at
             if known >= _LONGEST_LINE:
                 raise MalformedPickle("it holds a line without an end")
             self._need(known + 1)
-            end = self._data.find(b"\n", self._at, self._at + _LONGEST_LINE)
-        return self.take(end - self._at + 1)[:-1]
+            end = self.data.find(b"\n", self.at, self.at + _LONGEST_LINE)
+        return self.take(end - self.at + 1)[:-1]
 
     def _need(self, length: int) -> None:
-        rest = self._data[self._at :]
+        rest = self.data[self.at :]
         if self._fetch is None or self.position + length > MOST_BYTES:
             raise MalformedPickle("it is cut short" if self.position + length <= MOST_BYTES else "it is too large")
-        self._base += self._at
-        self._at = 0
-        self._data = rest + self._fetch(self._base + len(rest), length - len(rest))
-        if len(self._data) < length:
+        self._base += self.at
+        self.at = 0
+        self.data = rest + self._fetch(self._base + len(rest), length - len(rest))
+        if len(self.data) < length:
             raise MalformedPickle("it is cut short")
 
 
+class Idiom(Protocol):
+    """A sequence of operations that a pickle repeats, and that can be read at once."""
+
+    memory: int  # bytes that it may take, beyond what any pickle may
+
+    def starts(self, callable_: object) -> bool:
+        """Whether it is how a call of this is written."""
+
+    def read(self, data: bytes, at: int, memo: Memo) -> tuple[tuple[object, ...], int] | None:
+        """Return the arguments of a call, and where its operations end; None if they are others after all.
+
+        ``data`` go on at ``at`` after the mark before the arguments. What is remembered goes into the memo.
+        """
+
+
+class Memo:
+    """The values that a pickle remembers, by number."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.values: list[object] = []  # picklers count from 0 or 1: hardly a number is left out
+        self._far: dict[int, object] = {}
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.values) + len(self._far)
+
+    def __getitem__(self, key: int) -> object:
+        """Return the value of a number."""
+        value = self.values[key] if 0 <= key < len(self.values) else self._far[key]
+        if value is UNREAD:
+            raise _Reread
+        return value
+
+    def __setitem__(self, key: int, value: object) -> None:
+        """Remember a value."""
+        known = len(self.values)
+        if key == known:
+            self.values.append(value)
+        elif key < known:
+            self.values[key] = value
+        else:
+            self._far[key] = value
+
+
+UNREAD = object()  # what an idiom has passed over
+
+
+class _Reread(Exception):  # no error: the pickle has to be read operation by operation
+    pass
+
+
 @paused_collector()
-def load(cursor: Cursor, persistent: Callable[[object], object]) -> object:
+def load(cursor: Cursor, persistent: Callable[[object], object], idiom: Idiom | None = None) -> object:
     """Return the value of the next pickle, of which nothing was imported and nothing called.
 
     The operations are those that Python's ``pickletools`` documents, up to protocol 5. Dictionaries become ``Pairs``,
-    sets lists, names to import ``Global``, and objects ``Record``; ``persistent`` says what a persistent id stands for.
-    Values can contain themselves, and can be nested deeper than Python's stack.
+    sets lists, names to import ``Global``, and objects ``Record``; ``persistent`` says what a persistent id stands for,
+    and ``idiom`` what of it can be read at once. Values can contain themselves, and can be nested deeper than Python's
+    stack.
 
     Raises:
         MalformedPickle: these are no pickle's bytes, or they exceed a limit.
 
     """
-    machine = _Machine(cursor, persistent)
+    start = cursor.position
+    machine = _Machine(cursor, persistent, idiom)
+    try:
+        return _run(machine)
+    except _Reread:
+        cursor.go_back(start)
+        again = _Machine(cursor, persistent)
+        again.turns = machine.turns  # what was done once is not done again for nothing
+        return _run(again)
+
+
+def _run(machine: _Machine) -> object:
+    cursor = machine.cursor
     try:
         return machine.run()
     except (IndexError, KeyError) as error:
@@ -146,23 +229,32 @@ class _Stop(Exception):  # no error: the pickle's end
 class _Machine:
     """The stack machine that a pickle is a program for."""
 
-    def __init__(self, cursor: Cursor, persistent: Callable[[object], object]) -> None:
+    def __init__(self, cursor: Cursor, persistent: Callable[[object], object], idiom: Idiom | None = None) -> None:
         self.cursor = cursor
         self.persistent = persistent
+        self.idiom = idiom
         self.stack: list[object] = []
         self.outer: list[list[object]] = []  # the stacks beneath each mark
-        self.memo: dict[int, object] = {}
+        self.memo = Memo()
         self.globals: dict[tuple[str, str], Global] = {}
+        self.turns = _MOST_OPERATIONS // _AT_ONCE
         self.memory = 0
+        self.most_memory = _MOST_MEMORY + (idiom.memory if idiom else 0)
 
     def run(self) -> object:
-        take = self.cursor.take
+        cursor, operations = self.cursor, _BY_BYTE
         try:
-            for _ in range(_MOST_OPERATIONS):
-                operation = _OPERATIONS.get(take(1))
-                if operation is None:
-                    raise MalformedPickle(f"byte {self.cursor.position - 1:,} is no operation of a pickle")
-                operation(self)
+            while self.turns:
+                self.turns -= 1
+                for _ in range(_AT_ONCE):
+                    at = cursor.at
+                    if at == len(cursor.data):
+                        at = cursor.fetched()
+                    cursor.at = at + 1
+                    operation = operations[cursor.data[at]]
+                    if operation is None:
+                        raise MalformedPickle(f"byte {cursor.position - 1:,} is no operation of a pickle")
+                    operation(self)
                 if len(self.stack) > _MOST_AT_ONCE:
                     raise MalformedPickle("it holds too many values at once")
         except _Stop:
@@ -171,14 +263,26 @@ class _Machine:
 
     def spend(self, memory: int) -> None:
         self.memory += memory
-        if self.memory > _MOST_MEMORY:
-            raise MalformedPickle(f"its values take more than {_MOST_MEMORY:,} bytes")
+        if self.memory > self.most_memory:
+            raise MalformedPickle(f"its values take more than {self.most_memory:,} bytes")
 
     def push(self, value: object, memory: int) -> None:
         self.spend(memory)
         self.stack.append(value)
 
     def mark(self) -> None:
+        if (
+            self.idiom is not None
+            and self.stack
+            and type(self.stack[-1]) is Global
+            and self.idiom.starts(self.stack[-1])
+        ):
+            read = self.idiom.read(self.cursor.data, self.cursor.at, self.memo)
+            if read is not None:
+                self.spend(_CALL)
+                self.stack[-1] = Record(self.stack[-1], read[0])
+                self.cursor.at = read[1]
+                return
         self.spend(_CONTAINER)
         self.outer.append(self.stack)
         self.stack = []
@@ -236,12 +340,16 @@ class _Machine:
         if isinstance(target, list):
             target.extend(values)
         elif isinstance(target, Record):
+            if not isinstance(target.items, list):
+                target.items = []
             target.items.extend(values)
         else:
             raise MalformedPickle("it appends to what is no sequence")
 
     def set_items(self, values: list[object], target: object) -> None:
-        pairs = target.pairs if isinstance(target, Record) else target
+        pairs = target
+        if isinstance(target, Record):
+            pairs = target.pairs = target.pairs or Pairs()
         if not isinstance(pairs, Pairs) or len(values) % 2:
             raise MalformedPickle("it sets items of what is no mapping")
         self.spend(_REFERENCE * len(values))
@@ -255,9 +363,12 @@ class _Machine:
         self.push(values, 56 + _REFERENCE * length)
 
     def remember(self, key: int) -> None:
-        if key not in self.memo:
+        values = self.memo.values
+        if key == len(values):  # as nearly always, and limited by the number of operations
+            values.append(self.stack[-1])
+        else:
             self.spend(_MEMO)
-        self.memo[key] = self.stack[-1]
+            self.memo[key] = self.stack[-1]
 
     # Objects
 
@@ -523,3 +634,4 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], object]] = {
     b"\x83": _extension(2),
     b"\x84": _extension(4, signed=True),
 }
+_BY_BYTE = [_OPERATIONS.get(bytes([code])) for code in range(256)]

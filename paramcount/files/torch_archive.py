@@ -9,6 +9,7 @@ from paramcount.errors import UnreadableFile
 from paramcount.files import torch_export, torch_zip
 from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, load
 from paramcount.files.ranges import Ranges
+from paramcount.files.torch_idiom import TensorIdiom
 from paramcount.files.torch_tensors import Storage, storage
 from paramcount.files.torch_zip import Entry, MalformedZip
 
@@ -27,6 +28,7 @@ class Archive:
 
     root: object
     code: dict[str, str] = field(default_factory=dict)  # what TorchScript compiled, by the module it was in
+    stored: int = 0  # tensors whose data lie in the file, each at a place of its own, as far as that is known
     constants: int = 0  # bytes of tensors that a program keeps outside of its modules
 
 
@@ -79,13 +81,19 @@ def _saved(file: Ranges, entries: dict[str, Entry]) -> Archive:
     root = _root(file, entries)
     data = torch_zip.content(file, entries[f"{root}/data.pkl"], most=MOST_BYTES)
     storages = _Storages()
-    value = load(Cursor(data), storages.add)
+    stored = _stored(entries, f"{root}/data/")
+    value = load(Cursor(data), storages.add, TensorIdiom(storages.add, stored))
     for key, each in storages.found.items():
         entry = entries.get(f"{root}/data/{key}")
         if entry is None or entry.size < each.nbytes:
             raise MalformedZip(f"the data of storage {key!r} is missing or too short")
     constants = sum(each.size for name, each in entries.items() if name.startswith(f"{root}/constants/"))
-    return Archive(value, _code(file, f"{root}/code/", entries), constants)
+    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants)
+
+
+def _stored(entries: dict[str, Entry], folder: str) -> int:
+    """Return how many storages have their data in an archive, each at a place of its own."""
+    return len({each.header for name, each in entries.items() if each.size and name.startswith(folder)})
 
 
 def _code(file: Ranges, folder: str, entries: dict[str, Entry]) -> dict[str, str]:
@@ -131,7 +139,7 @@ def _legacy(file: Ranges, start: bytes) -> object:
     if load(cursor, storages.add) != _PROTOCOL:
         raise MalformedPickle("it is of a version of torch.save's format that is not known")
     load(cursor, storages.add)  # the sizes of integers on the machine that saved it
-    root = load(cursor, storages.add)
+    root = load(cursor, storages.add, TensorIdiom(storages.add, 0))
     keys = load(cursor, storages.add)
     _demand_data(file, cursor.position, keys, storages.found)
     return root

@@ -16,6 +16,7 @@ from paramcount.units import exact, plural
 _MOST_REPEATS = 20_000
 _MOST_NAMES = 250_000
 _LONGEST_NAMES = 32 * 2**20  # characters of all names together
+_NAMES_EACH, _CHARACTERS_EACH = 4, 200  # more, for each tensor whose data lie in the file
 _DEEPEST = 1000
 _SCRIPTED = re.compile(
     r"^class (\w+)\(Module\):\n  __parameters__ = \[([^]\n]*)\]\n  __buffers__ = \[([^]\n]*)\]", re.MULTILINE
@@ -36,10 +37,12 @@ class Registries:
 class Naming:
     """Makes dotted names, up to what a reader should give."""
 
-    def __init__(self) -> None:
-        """Start without any."""
+    def __init__(self, stored: int = 0) -> None:
+        """Start without any; a file that holds the data of so many tensors may have more than others."""
         self._names = 0
         self._characters = 0
+        self._most = _MOST_NAMES + _NAMES_EACH * stored
+        self._longest = _LONGEST_NAMES + _CHARACTERS_EACH * stored
 
     def below(self, name: str, key: str) -> str:
         """Return the name of what is called ``key`` in ``name``.
@@ -50,7 +53,7 @@ class Naming:
         """
         self._names += 1
         self._characters += len(name) + 1 + len(key)
-        if self._names > _MOST_NAMES or self._characters > _LONGEST_NAMES:
+        if self._names > self._most or self._characters > self._longest:
             raise MalformedPickle(f"it gives its tensors more than {self._names - 1:,} names")
         return f"{name}.{key}" if name else key
 
@@ -58,9 +61,13 @@ class Naming:
 class Modules:
     """Tells which records of a pickle are modules, and what those hold."""
 
-    def __init__(self, tensors: Tensors, code: dict[str, str]) -> None:
-        """Know the classes of TorchScript by ``code``: its texts, by the module each was in."""
+    def __init__(self, tensors: Tensors, code: dict[str, str], stored: int = 0) -> None:
+        """Know the classes of TorchScript by ``code``: its texts, by the module each was in.
+
+        Of ``stored`` tensors the file holds the data.
+        """
         self.tensors = tensors
+        self.stored = stored
         self._known: dict[int, tuple[Record, Registries | None]] = {}  # with the value, so that its id stays its own
         self._scripted = {
             (module, match[1]): (_QUOTED.findall(match[2]), _QUOTED.findall(match[3]))
@@ -128,7 +135,7 @@ def read(model: Record, modules: Modules, *, target: str, source: str, notes: tu
         MalformedPickle: it has a tensor that PyTorch could not build.
 
     """
-    naming = Naming()
+    naming = Naming(modules.stored)
     listing = _Listing(modules, naming)
     repeats = 0
     for sighting in _walk(model, modules, naming):

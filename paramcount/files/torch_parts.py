@@ -24,6 +24,7 @@ _NO_WEIGHTS = re.compile(
 _DEEPEST = 100
 _DEEPEST_PART = 8
 _MOST_VISITS = 400_000
+_VISITS_EACH = 6  # more, for each tensor whose data lie in the file
 _CONTAINERS = (Record, Pairs, list, tuple)  # what can be, or hold, a tensor
 
 
@@ -143,7 +144,7 @@ class Parts:
             MalformedPickle: a tensor could not be built, or the part is nested beyond all reason.
 
         """
-        naming = Naming()
+        naming = Naming(self.modules.stored)
         waiting: list[tuple[str, object, int]] = [("", part.value, 0)]
         seen: set[int] = set()
         while waiting:
@@ -161,8 +162,8 @@ class Parts:
 
     def _visit(self, depth: int) -> None:
         self._visits += 1
-        if self._visits > _MOST_VISITS:
-            raise MalformedPickle(f"it shares or holds more than {_MOST_VISITS:,} values")
+        if self._visits > _MOST_VISITS + _VISITS_EACH * self.modules.stored:
+            raise MalformedPickle(f"it shares or holds more than {self._visits - 1:,} values")
         if depth > _DEEPEST:
             raise MalformedPickle(f"it nests values more than {_DEEPEST} deep")
 

@@ -158,13 +158,13 @@ def fields(value: object) -> dict[str, object] | None:
     Keys that are neither text nor integers become placeholders.
     """
     if isinstance(value, Record):
-        if class_name(value) not in {"OrderedDict", "defaultdict", "Counter"} and not value.pairs.flat:
+        if class_name(value) not in {"OrderedDict", "defaultdict", "Counter"} and value.pairs is None:
             return None
         given = value.args[0] if isinstance(value.args, tuple) and value.args else None
         if isinstance(given, list):  # as Python 2 wrote an OrderedDict
             pairs = [(pair[0], pair[1]) for pair in given if isinstance(pair, (list, tuple)) and len(pair) == 2]  # noqa: PLR2004
-            return _by_text([*pairs, *value.pairs.items()])
-        value = value.pairs
+            return _by_text([*pairs, *(value.pairs.items() if value.pairs else ())])
+        value = value.pairs or Pairs()
     return _by_text(value.items()) if isinstance(value, Pairs) else None
 
 

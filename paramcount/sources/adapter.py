@@ -93,7 +93,7 @@ def _held(path: str) -> list[Stored]:
             return safetensors.tensors(file)
         archive = torch_archive.read(file)
     try:
-        parts = Parts(archive.root, Modules(Tensors(), archive.code))
+        parts = Parts(archive.root, Modules(Tensors(), archive.code, archive.stored))
         part = parts.weights()
         if part is None:
             raise UnreadableFile(f"{path} holds no weights")

@@ -171,7 +171,7 @@ class _Files:
         with opened(path) as file:
             archive = torch_archive.read(file)
         try:
-            parts = Parts(archive.root, Modules(Tensors(), archive.code))
+            parts = Parts(archive.root, Modules(Tensors(), archive.code, archive.stored))
             part = parts.weights()
             if part is None:
                 raise _no_weights(place, parts, archive)
@@ -218,7 +218,7 @@ def _inventory(archive: Archive, wanted: _Wanted) -> Inventory:
 
 
 def _counted(archive: Archive, wanted: _Wanted) -> Inventory:
-    parts = Parts(archive.root, Modules(Tensors(), archive.code))
+    parts = Parts(archive.root, Modules(Tensors(), archive.code, archive.stored))
     path, notes = wanted.part, wanted.notes
     part = parts.weights() if path is None else parts.at(path)
     if part is None:

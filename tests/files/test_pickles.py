@@ -86,6 +86,7 @@ def test_an_ordered_dictionary_is_a_record_with_its_pairs() -> None:
     value = _read(pickle.dumps(collections.OrderedDict(a=1), 2))
     assert isinstance(value, Record)
     assert (value.callable, value.args) == (Global("collections", "OrderedDict"), ())
+    assert value.pairs is not None
     assert list(value.pairs.items()) == [("a", 1)]
 
 
