@@ -280,6 +280,48 @@ def _marlin(group: Group, held: Stored) -> Weight | None:
     return Weight((held.shape[1] // 2, held.shape[0] * 16), "int4")
 
 
+# Codes of vectors, and of a grid --------------------------------------------------------------------------------------
+
+
+def _aqlm(group: Group, held: Stored) -> Weight | None:
+    """Read ``codes [out groups, in groups, books]``, each of an entry of ``codebooks [books, entries, out, in]``.
+
+    https://github.com/Vahe1994/AQLM/blob/main/inference_lib/src/aqlm/inference.py
+    """
+    books = group.get(".codebooks")
+    if books is None or len(books.shape) != 4 or len(held.shape) != 3:  # noqa: PLR2004  # as above
+        return None
+    shape = (held.shape[0] * books.shape[2], held.shape[1] * books.shape[3])
+    if books.shape[0] != held.shape[2] or prod(shape) > 8 * held.nbytes:  # no such code has less than a bit a weight
+        raise Unclear(_MISFIT)
+    return Weight(shape, "aqlm")
+
+
+def _vptq(group: Group, held: Stored) -> Weight | None:
+    """Recognise packed indices into centroids, of which only the config says how long each is.
+
+    https://github.com/microsoft/VPTQ/blob/main/vptq/layers/vqlinear.py
+    """
+    if group.get(".centroids.weight") is None or held.dtype.startswith(("float", "bfloat")):
+        return None
+    raise Unclear("of a length that its shapes do not tell")
+
+
+def _higgs(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight [out * bits / 16, in]`` in int16, beside ``scales [out, groups]`` and ``tables [2 ** bits]``.
+
+    https://github.com/huggingface/transformers/blob/main/src/transformers/integrations/higgs.py, ``HiggsLinear``.
+    """
+    scales, tables = group.get(".scales"), group.demand(".tables")
+    if held.dtype != "int16" or scales is None or len(held.shape) != 2 or len(scales.shape) != 2:  # noqa: PLR2004  # matrices
+        return None
+    (rows, columns), out = held.shape, scales.shape[0]
+    bits = rows * 16 // out if out else 0
+    if bits not in _BITS or rows * 16 != out * bits or tables.numel != 2**bits:
+        raise Unclear(_MISFIT)
+    return Weight((out, columns), f"int{bits}")
+
+
 # bitsandbytes ---------------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +375,88 @@ def _scaled_by_module(group: Group, held: Stored) -> Weight | None:
     """Read ``weight`` with ``scale``, as DeepSeek's own inference code has it."""
     scale = group.get(".scale") or group.get(".scale_weight")
     return None if scale is None else _with_scale(held, scale)
+
+
+def _eetq(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight [in, out]`` in int8, beside ``weight_scales [out]``.
+
+    https://github.com/huggingface/transformers/blob/main/src/transformers/integrations/eetq.py, ``EetqLinear``.
+    """
+    scales = group.demand(".weight_scales")
+    if held.dtype != "int8" or len(held.shape) != 2:  # noqa: PLR2004  # a matrix
+        return None
+    if scales.shape != held.shape[1:]:
+        raise Unclear(_MISFIT)
+    return Weight((held.shape[1], held.shape[0]), "int8")
+
+
+def _bitnet(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight [out / 4, in]`` in bytes of four ternary weights, as only the config says that it is.
+
+    https://github.com/huggingface/transformers/blob/main/src/transformers/integrations/bitnet.py, ``BitLinear``.
+    """
+    if held.dtype != "uint8" or len(held.shape) != 2 or group.demand(".weight_scale").numel != 1:  # noqa: PLR2004  # a matrix
+        return None
+    if _quantization(group).get("quant_method") != "bitnet":
+        return None
+    return Weight((4 * held.shape[0], held.shape[1]), "int2")
+
+
+def _gemma_embedding(group: Group, held: Stored) -> Weight | None:
+    """Read ``embedding_quantized`` beside ``embedding_scale``: in int8 as it is, in bytes of several weights not.
+
+    https://github.com/huggingface/transformers/blob/main/src/transformers/integrations/gemma_quant.py
+    """
+    if group.demand(".embedding_scale").numel > held.numel:
+        raise Unclear(_MISFIT)
+    if held.dtype == "uint8":
+        raise Unclear("and nothing says how many weights share a byte")
+    return Weight(held.shape, "int8") if held.dtype == "int8" else None
+
+
+def _fp_quant(group: Group, held: Stored) -> Weight | None:
+    """Read ``qweight [out, in / 2]`` in bytes, beside ``scales [out, blocks]``.
+
+    https://github.com/huggingface/transformers/blob/main/src/transformers/integrations/fp_quant.py
+    """
+    scales = group.demand(".scales")
+    if held.dtype != "uint8" or scales.dtype not in {"uint8", "float8_e4m3fn", "float8_e8m0fnu"}:
+        return None
+    return _blocks_of_floats(held, scales)
+
+
+def _nvfp4_linear(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight [out, in / 2]`` in bytes, beside ``weight_sf_rowmajor [out, in / 16]``.
+
+    https://github.com/huggingface/transformers/blob/main/src/transformers/integrations/nvfp4.py, ``NVFP4Linear``.
+    """
+    return _blocks_of_floats(held, group.demand(".weight_sf_rowmajor")) if held.dtype == "uint8" else None
+
+
+def _torchao(group: Group, held: Stored) -> Weight | None:
+    """Read ``_weight_qdata``, as torchao takes its tensors apart, by its dtype and the shape of ``_weight_scale``.
+
+    https://github.com/pytorch/ao/blob/main/torchao/prototype/safetensors/safetensors_support.py, and the classes of its
+    tensors.
+    """
+    scale = group.get("_scale")
+    if scale is None:  # tiles of 4 bits, whose rows and columns are padded
+        raise Unclear("in tiles whose padding nothing tells")
+    *above, rows, columns = (1, 1, *held.shape)[-max(len(held.shape), 2) :]
+    is_transposed = scale.shape[-1:] == (rows,) and scale.shape[-2:] != (rows, rows)  # [groups, out]
+    if held.dtype.startswith("float8_"):
+        return Weight(held.shape, held.dtype)
+    if held.dtype == "uint8" and scale.dtype == "float8_e4m3fn":
+        return Weight((*above, rows, 2 * columns), "nvfp4")
+    if held.dtype == "uint8" and scale.dtype == "float8_e8m0fnu":
+        return _blocks_of_floats(held, scale)
+    if held.dtype == "int32" and is_transposed:
+        return Weight((*above, rows, 8 * columns), "int4")
+    if held.dtype in {"int8", "uint8"} and is_transposed:
+        return Weight((*above, rows, 2 * columns), "int4")
+    if held.dtype == "int8" and scale.shape[-2:-1] in {(rows,), (1,)}:
+        return Weight(held.shape, "int8")
+    raise Unclear("and its scale does not tell how many weights share a byte")
 
 
 def _with_scale(held: Stored, scale: Stored) -> Weight | None:
@@ -407,6 +531,24 @@ def _compressed(group: Group, held: Stored) -> Weight | None:
     return Weight(tuple(shape), f"int{bits}", told)
 
 
+def _marlin_24(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight_packed [in / 32, out * bits / 2]``: half of the weights, and ``meta``, a bit for each of all.
+
+    https://github.com/vllm-project/compressed-tensors/blob/0.9.4/src/compressed_tensors/compressors/quantized_compressors,
+    ``marlin_24.py``.
+    """
+    scales, meta = group.get(".scale_packed"), group.get(".meta")
+    if scales is None or meta is None or held.dtype != "int32":
+        return None
+    if len(held.shape) != 2 or len(scales.shape) != 2:  # noqa: PLR2004  # matrices
+        raise Unclear(_MISFIT)
+    shape = (scales.shape[1], held.shape[0] * 32)
+    bits = held.shape[1] * 2 // shape[0] if shape[0] else 0
+    if bits not in _BITS or held.shape[1] * 2 != shape[0] * bits or meta.nbytes * 8 != prod(shape):
+        raise Unclear(_MISFIT)
+    return Weight(shape, f"int{bits}")
+
+
 def _schemes(group: Group) -> Iterator[Mapping[str, Any]]:
     """Yield what the config says of weights, of each group of modules."""
     groups = _quantization(group).get("config_groups")
@@ -470,7 +612,7 @@ def _mlx(group: Group, held: Stored) -> Weight | None:
 def _mlx_bits(group: Group, shared: int) -> int:
     """Return what the config says of a module, whose scales are for ``shared`` bits each."""
     config = group.config()
-    said = config.get("quantization") if config is not None else None
+    said = (config.get("quantization") or config.get("quantization_config")) if config is not None else None
     if not isinstance(said, dict):
         raise Unclear("and nothing says of how many bits", _put_config(group))
     own = said.get(group.stem.removeprefix("."))
@@ -532,7 +674,7 @@ _BESIDE_WEIGHT = (
 )
 _AROUND_WEIGHT = (
     *("input_scale", "input_zero_point", "input_global_scale", "output_scale", "output_zero_point"),
-    *("activation_scale", "activation_scale_inv", "scale_input"),
+    *("activation_scale", "activation_scale_inv", "scale_input", "input_activation_scale", "output_activation_scale"),
 )
 _BESIDE_HQQ = (
     *(".shape", ".nbits", ".group_size", ".scale", ".zero", ".axis", ".packing", ".unpack_view_dtype"),
@@ -551,7 +693,19 @@ LAYOUTS = (
         (".scales", ".qzeros", ".g_idx"),
     ),
     Layout("AWQ", (".qweight",), ".qweight", _awq, "the shapes of scales and qzeros", (".scales", ".qzeros")),
-    Layout("Marlin", (".B",), ".B", _marlin, "the shapes of B and s", (".s",)),
+    Layout(
+        "FP-Quant",
+        (".qweight",),
+        ".qweight",
+        _fp_quant,
+        "their shapes and scales",
+        (".scales",),
+        ("weight_global_scale", "act_global_scale", "forward_hadamard_matrix", "backward_hadamard_matrix"),
+    ),
+    Layout("Marlin", (".B",), ".B", _marlin, "the shapes of B and s", (".s", ".workspace")),
+    Layout("AQLM", (".codes",), ".codes", _aqlm, "the shapes of codes and codebooks", (".codebooks", ".scales")),
+    Layout("VPTQ", (".indices",), ".indices", _vptq, ""),
+    Layout("HIGGS", (".tables",), ".weight", _higgs, "the shapes of scales", (".scales", ".tables", ".tables2")),
     Layout(
         "bitsandbytes 4-bit",
         (*_BNB_STATES, ".absmax"),
@@ -563,6 +717,15 @@ LAYOUTS = (
     Layout("bitsandbytes 8-bit", (".SCB",), ".weight", _bnb_8bit, "their shapes", (".SCB", ".weight_format")),
     Layout("MXFP4", ("_blocks",), "_blocks", _gpt_oss("_scales"), "the shapes of blocks and scales", ("_scales",)),
     Layout("MXFP4", (".blocks",), ".blocks", _gpt_oss(".scales"), "the shapes of blocks and scales", (".scales",)),
+    Layout(
+        "Marlin 2:4",
+        (".weight_packed",),
+        ".weight_packed",
+        _marlin_24,
+        "the shapes of scales and meta",
+        (".scale_packed", ".meta"),
+        _AROUND_WEIGHT,
+    ),
     Layout(
         "compressed-tensors",
         ("_packed",),
@@ -580,6 +743,32 @@ LAYOUTS = (
         "their bitmask and shape",
         (".bitmask", ".shape", ".row_offsets", *_BESIDE_WEIGHT),
         _AROUND_WEIGHT,
+    ),
+    Layout("BitNet", (".weight_scale",), ".weight", _bitnet, "config.json", (".weight_scale",), _AROUND_WEIGHT),
+    Layout("EETQ", (".weight_scales",), ".weight", _eetq, "their shapes", (".weight_scales",)),
+    Layout(
+        "scaled embeddings",
+        (".embedding_scale",),
+        ".embedding_quantized",
+        _gemma_embedding,
+        "their shapes",
+        (".embedding_scale",),
+    ),
+    Layout(
+        "NVFP4",
+        (".weight_sf_rowmajor",),
+        ".weight",
+        _nvfp4_linear,
+        "their shapes and scales",
+        (".weight_sf", ".weight_sf_rowmajor", ".weight_global_scale"),
+    ),
+    Layout(
+        "torchao",
+        ("_qdata",),
+        "_qdata",
+        _torchao,
+        "the shapes of data and scale",
+        ("_scale", "_zero_point", "_per_tensor_scale", "_act_per_tensor_scale", "_act_pre_scale", "_act_scale"),
     ),
     Layout(
         "scaled weights",
@@ -607,11 +796,16 @@ LAYOUTS = (
 _MARKS = tuple({mark for layout in LAYOUTS for mark in layout.marks})
 # Scales of activations, which attention keeps beside its weights.
 _ACTIVATIONS = (".k_scale", ".v_scale", ".q_scale", ".prob_scale")
-# What other libraries keep packed weights in, whose width nothing tells: AQLM, EXL2, EXL3, QuIP#, quanto, BitNet.
-_CODES = (".qweight", ".weight_packed", ".q_weight", ".codes", ".trellis", ".Qidxs", "._data", ".W_q", "_blocks")
+# What other libraries keep packed weights in, whose width nothing tells: EXL2, EXL3, QuIP#, quanto, Quark, SpQR, 4/6.
+_CODES = (
+    *(".qweight", ".weight_packed", ".q_weight", ".codes", ".trellis", ".Qidxs", "._data", ".W_q", "_blocks"),
+    *("_qdata", ".dense_weights", ".quantized_weight_values"),
+)
 _INTEGERS = {
     "uint8": (".weight", *_CODES),
     "uint32": (".weight", *_CODES),
+    "uint16": _CODES,
     "int16": _CODES,
-    "int32": _CODES,
+    "int32": (".weight", *_CODES),
+    "int64": (".dense_weights",),
 }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -422,6 +422,163 @@ def test_quanto_in_eight_bits() -> None:
     assert found == {"l.weight._data": ((8, 4), "int8")}
 
 
+def _transformers(module: str, kind: str, *args: Any, **kwargs: Any) -> nn.Module:
+    """Return one of the layers that transformers loads quantised weights into, of 128 to 64 features if not said."""
+    made: nn.Module = getattr(import_module(f"transformers.integrations.{module}"), kind)(*args or (128, 64), **kwargs)
+    return made
+
+
+CONFIG = {"quantization_config": {"quant_method": "bitnet", "bits": 4, "group_size": 64}}
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "options", "dtype"),
+    [
+        ("eetq", "EetqLinear", {}, "int8"),
+        ("bitnet", "BitLinear", {"bias": False}, "int2"),
+        ("metal_quantization", "MetalLinear", {"bits": 4, "group_size": 64}, "int4"),
+        ("gemma_quant", "QuantizedLinear", {"num_bits": 8}, "int8"),
+        ("fbgemm_fp8", "FbgemmFp8Linear", {"bias": False}, "float8_e4m3fn"),
+        ("finegrained_fp8", "FP8Linear", {"block_size": (32, 32)}, "float8_e4m3fn"),
+        *(
+            (
+                "higgs",
+                "HiggsLinear",
+                {"num_bits": bits, "bias": False, "group_size": 64},
+                f"int{bits}",
+            )
+            for bits in (2, 3, 4)
+        ),
+    ],
+)
+def test_the_layers_of_transformers_count_as_the_weights_they_stand_for(
+    module: str, kind: str, options: dict[str, Any], dtype: str, tmp_path: Path
+) -> None:
+    layer = _transformers(module, kind, **options)
+    save_file({f"l.{key}": tensor for key, tensor in layer.state_dict().items()}, tmp_path / "model.safetensors")
+    save_config(tmp_path, **CONFIG)
+    report = counted(tmp_path / "model.safetensors")
+    assert shapes_of(report) == {"l.weight": ((64, 128), dtype)}
+    assert (report.total, notes(report, "stored-elements")) == (64 * 128, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "is_told"),
+    [
+        ("QuantizedLinear", (128, 64, False, 4), False),
+        ("QuantizedLinear", (128, 64, False, 2), False),
+        ("QuantizedEmbedding", (100, 64, torch.float32, 1.0, 4), False),
+        ("QuantizedEmbedding", (100, 64, torch.float32, 1.0, 8), True),
+    ],
+)
+def test_bytes_of_several_weights_that_nothing_tells_count_as_stored(
+    kind: str, args: tuple[Any, ...], is_told: bool, tmp_path: Path
+) -> None:
+    state = _transformers("gemma_quant", kind, *args).state_dict()
+    save_file({f"l.{key}": tensor for key, tensor in state.items()}, tmp_path / "model.safetensors")
+    report = counted(tmp_path / "model.safetensors")
+    assert bool(notes(report, "stored-elements")) != is_told
+    assert report.packed == (6400 if is_told else 0)
+
+
+def test_bitnet_without_a_config_counts_as_stored(tmp_path: Path) -> None:
+    state = _transformers("bitnet", "BitLinear", bias=False).state_dict()
+    save_file({f"l.{key}": tensor for key, tensor in state.items()}, tmp_path / "model.safetensors")
+    report = counted(tmp_path / "model.safetensors")
+    assert len(notes(report, "stored-elements")) == 1
+    assert report.packed == 0
+
+
+_INT2, _INT4 = (getattr(torch, name) for name in ("int2", "int4"))  # which PyTorch's own types do not list
+
+
+def _torchao(kind: str) -> Tensor:
+    """Return 64 by 128 weights, quantised by torchao."""
+    weight = torch.randn(64, 128, dtype=torch.bfloat16)
+    if kind.startswith("mx"):
+        dtype = {"mxfp8": torch.float8_e4m3fn, "mxfp4": torch.float4_e2m1fn_x2}[kind]
+        mx: Any = import_module("torchao.prototype.mx_formats.mx_tensor").MXTensor
+        return cast("Tensor", mx.to_mx(weight, dtype, 32))
+    if kind.startswith("nvfp4"):
+        nv: Any = import_module("torchao.prototype.mx_formats.nvfp4_tensor").NVFP4Tensor
+        return cast("Tensor", nv.to_nvfp4(weight, is_swizzled_scales=kind == "nvfp4 swizzled"))
+    torchao: Any = import_module("torchao.quantization")
+    config = {
+        "int8": lambda: torchao.Int8WeightOnlyConfig(version=2),
+        "intx 4": lambda: torchao.IntxWeightOnlyConfig(weight_dtype=_INT4),
+        "intx 2 in groups": lambda: torchao.IntxWeightOnlyConfig(weight_dtype=_INT2, granularity=torchao.PerGroup(32)),
+        "float8": torchao.Float8WeightOnlyConfig,
+    }[kind]()
+    model = nn.Sequential(nn.Linear(128, 64, bias=False, dtype=torch.bfloat16))
+    torchao.quantize_(model, config)
+    return model[0].weight.data  # type: ignore[return-value]  # of a Sequential anything may be got
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "kind", ["int8", "intx 4", "intx 2 in groups", "float8", "mxfp8", "mxfp4", "nvfp4", "nvfp4 swizzled"]
+)
+def test_what_torchao_saves_as_safetensors_counts_as_what_it_was(kind: str, tmp_path: Path) -> None:
+    """As transformers saves it, by ``flatten_tensor_state_dict``."""
+    flat: Any = import_module("torchao.prototype.safetensors.safetensors_support").flatten_tensor_state_dict
+    tensors, metadata = flat({"l.weight": _torchao(kind)})
+    save_file(tensors, tmp_path / "model.safetensors", metadata)
+    report = counted(tmp_path / "model.safetensors")
+    assert (report.total, notes(report, "stored-elements")) == (64 * 128, [])
+    assert [(param.name, param.shape) for param in report.params] == [("l._weight_qdata", (64, 128))]
+    assert report.overhead.total == sum(tensor.numel() for key, tensor in tensors.items() if not key.endswith("_qdata"))
+
+
+def test_torchao_in_four_bits() -> None:
+    """Int4Tensor and Int4PlainInt32Tensor, which need a GPU to be made: by the shapes in their docstrings."""
+    scales = stored("l._weight_scale", "bfloat16", 4, 64), stored("l._weight_zero_point", "bfloat16", 4, 64)
+    assert told(stored("l._weight_qdata", "int8", 64, 64), *scales) == {"l._weight_qdata": ((64, 128), "int4")}
+    assert told(stored("l._weight_qdata", "int32", 64, 16), *scales) == {"l._weight_qdata": ((64, 128), "int4")}
+
+
+def test_aqlm_counts_by_its_codes_and_code_books() -> None:
+    """Of 4096 to 11008 features: one book of 2**16 and two of 2**8, of 8 weights each, 2 bits a weight."""
+    one = stored("l.codes", "int16", 11008, 512, 1), stored("l.codebooks", "float16", 1, 65536, 1, 8)
+    two = stored("l.codes", "int8", 11008, 512, 2), stored("l.codebooks", "float16", 2, 256, 1, 8)
+    for tensors in (one, two):
+        found = told(*tensors, stored("l.scales", "float16", 11008, 1, 1, 1))
+        assert found == {"l.codes": ((11008, 4096), "aqlm")}
+
+
+@pytest.mark.parametrize(("bits", "columns"), [(4, 2 * 96), (8, 4 * 96)])
+def test_sparse_marlin_counts_the_zeros_too(bits: int, columns: int) -> None:
+    """Of 256 to 96 features: half of the weights are kept, in tiles of 16, and two bits for each that is."""
+    found = told(
+        stored("l.weight_packed", "int32", 256 // 32, columns),
+        stored("l.scale_packed", "float16", 2, 96),
+        stored("l.meta", "int16", 256 // 32, 96 * 2),
+    )
+    assert found == {"l.weight_packed": ((96, 256), f"int{bits}")}
+
+
+@pytest.mark.parametrize(("scales", "dtype"), [(("uint8", 64, 4), "mxfp4"), (("float8_e4m3fn", 64, 8), "nvfp4")])
+def test_fp_quant_counts_by_its_scales(scales: tuple[str, int, int], dtype: str) -> None:
+    found = told(
+        stored("l.qweight", "uint8", 64, 64),
+        stored("l.scales", *scales),
+        stored("l.weight_global_scale", "float32", 1),
+        stored("l.act_global_scale", "float32", 1),
+        stored("l.forward_hadamard_matrix", "bfloat16", 32, 32),
+        stored("l.backward_hadamard_matrix", "bfloat16", 32, 32),
+    )
+    assert found == {"l.qweight": ((64, 128), dtype)}
+
+
+def test_nvfp4_with_scales_in_two_orders() -> None:
+    found = told(
+        stored("l.weight", "uint8", 64, 64),
+        stored("l.weight_sf", "int32", 32, 8),
+        stored("l.weight_sf_rowmajor", "uint8", 64, 8),
+        stored("l.weight_global_scale", "float32", 1),
+    )
+    assert found == {"l.weight": ((64, 128), "nvfp4")}
+
+
 # What is left as it is ------------------------------------------------------------------------------------------------
 
 
@@ -517,6 +674,31 @@ UNCLEAR: dict[str, tuple[list[Stored], str]] = {
         "is packed as by scaled weights and the shapes of its tensors do not go together",
     ),
     "a layout that nobody knows": ([stored("l.codes", "int16", 8, 10)], "holds integers of a layout that is not known"),
+    "Quark": (
+        [stored("l.weight", "int32", 8, 16), stored("l.weight_scale", "float16", 8, 1)],
+        "holds integers of a layout that is not known",
+    ),
+    "SpQR": ([stored("l.dense_weights", "int64", 640)], "holds integers of a layout that is not known"),
+    "VPTQ": (
+        [stored("l.indices", "int32", 1, 64, 30), stored("l.centroids.weight", "float16", 1, 4096)],
+        "is packed as by VPTQ of a length that its shapes do not tell",
+    ),
+    "torchao's tiles": (
+        [stored("l._weight_qdata", "int32", 8, 8, 32, 4), stored("l._weight_scale_and_zero", "bfloat16", 32, 64, 2)],
+        "is packed as by torchao in tiles whose padding nothing tells",
+    ),
+    "AQLM of another size": (
+        [stored("l.codes", "int16", 8, 8, 2), stored("l.codebooks", "float16", 1, 16, 1, 8)],
+        "is packed as by AQLM and the shapes of its tensors do not go together",
+    ),
+    "HIGGS of another size": (
+        [stored("l.weight", "int16", 16, 8), stored("l.scales", "float16", 64, 2), stored("l.tables", "float16", 4)],
+        "is packed as by HIGGS and the shapes of its tensors do not go together",
+    ),
+    "EETQ of another size": (
+        [stored("l.weight", "int8", 16, 8), stored("l.weight_scales", "float16", 16)],
+        "is packed as by EETQ and the shapes of its tensors do not go together",
+    ),
 }
 
 
