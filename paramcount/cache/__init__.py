@@ -49,15 +49,19 @@ class Cache:
 
     def read(self, target: Target) -> Inventory:
         """Return what a target holds: as it was kept if that still holds, else read afresh, and then kept."""
+        from paramcount.files.ranges import expanded, is_file
         from paramcount.sources import read, resolve
 
         if "://" in target.word:  # what is elsewhere may change, and nothing here would tell
+            return read(target)
+        # What is quick to read has nothing to gain; of a file that is told sooner than whether it is kept.
+        if is_file(expanded(target.word)) and not resolve(target.word)[0].LIBRARIES:
             return read(target)
         try:
             return self.recall(target)
         except NotKept as reason:
             missing = str(reason)
-        if not resolve(target.word)[0].LIBRARIES:  # what is quick to read has nothing to gain
+        if not resolve(target.word)[0].LIBRARIES:
             return read(target)
         before = self._keys(target)
         with self.watching() as watch, watch.build() as used:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
-from paramcount.inventory import Buffer, Inventory, Module, Note, Param
+from paramcount.inventory import Buffer, Inventory, Module, Note, Param, Special
 
 # To be raised where an entry or its manifest gets another meaning; a new field of an inventory counts by itself.
 FORMAT = 1
@@ -35,7 +35,7 @@ def _digest(text: str) -> str:
 def _program() -> Iterator[object]:
     """Yield what we are ourselves: a developer's paramcount changes without its version."""
     yield FORMAT
-    yield [kind.__annotations__ for kind in (Inventory, Module, Param, Buffer, Note)]
+    yield [kind.__annotations__ for kind in (Inventory, Module, Param, Buffer, Note, Special)]
     for folder, _, names in sorted(os.walk(PROGRAM)):
         for name in sorted(names):
             if name.endswith(".py"):

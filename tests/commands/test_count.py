@@ -181,6 +181,37 @@ def test_nothing_to_count_is_a_usage_error(run: Run, monkeypatch: pytest.MonkeyP
     assert "no target given" in outcome.err
 
 
+def test_many_files_are_one_run_that_goes_on_past_broken_ones(folder: Path, run: Run) -> None:
+    from safetensors.torch import save_file
+
+    totals: dict[str, int] = {}
+    for number in range(45):
+        model = nn.Sequential(nn.Linear(number + 1, 3), nn.Linear(3, 2))
+        name = f"{number:02}.{('safetensors', 'pt', 'ckpt')[number % 3]}"
+        if name.endswith("safetensors"):
+            save_file(model.state_dict(), name)
+        else:
+            torch.save(model.state_dict() if name.endswith("pt") else {"epoch": 1, "model": model.state_dict()}, name)
+        totals[name] = sum(param.numel() for param in model.parameters())
+    broken = {
+        "10a.pt": b"",
+        "20a.safetensors": b"",
+        "20b.ckpt": b"PK\x03\x04",
+        "30a.pt": b"hello",
+        "44a.pt": b"\x80\x02",
+    }
+    for name, content in broken.items():
+        (folder / name).write_bytes(content)
+    names = sorted([*totals, *broken])
+    done = run(*names, "--depth", "0")
+    assert done.code == 3
+    rows = [line.split()[:2] for line in done.out.splitlines()[3:]]
+    assert rows == [[name, f"{totals[name]:,}"] for name in names if name in totals]
+    assert [line.split()[1].rstrip(":") for line in done.err.splitlines() if line.startswith("error: ")] == sorted(
+        broken
+    )
+
+
 @pytest.mark.parametrize("content", [b"PK\x03\x04\0\0", b"\x80\x02\x8a"])
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
 def test_a_file_is_no_list_of_targets(content: bytes, errors: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
