@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from paramcount.errors import MissingLibrary, ParamcountError, UnknownTarget, UnreadableFile, closest, did_you_mean
 from paramcount.files.blocks import Blocks
 from paramcount.files.patience import in_time
-from paramcount.urls import scheme, shown
+from paramcount.files.together import in_common
+from paramcount.urls import scheme, shown, split
 
 _T = TypeVar("_T")
 
@@ -106,7 +107,10 @@ def _system(url: str) -> tuple[Any, str]:
         ) from error
     protocol = scheme(url)
     try:
-        system, path = _asked(lambda: url_to_fs(url), url)
+        if "::" in url:
+            return cast("tuple[Any, str]", _asked(lambda: url_to_fs(url), url))
+        # fsspec would make one for each thread, which each asks the hub again what is where.
+        system = in_common(split(url).root, lambda: _asked(lambda: url_to_fs(url)[0], url))
     except UnreadableFile as error:
         cause = error.__cause__
         if isinstance(cause, ImportError):
@@ -119,7 +123,7 @@ def _system(url: str) -> tuple[Any, str]:
             hint = did_you_mean(near) or "https://, s3://, gs://, hf:// and what else fsspec opens can be read"
             raise UnknownTarget(f"{shown(url)}: {protocol}:// is no protocol that fsspec knows", hint=hint) from cause
         raise
-    return system, path
+    return system, str(system._strip_protocol(url))  # noqa: SLF001  # as fsspec's own url_to_fs() does
 
 
 def _package(error: ImportError, implementation: str) -> str:

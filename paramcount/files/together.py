@@ -5,14 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import copy_context
-from threading import Event, Thread
-from typing import TypeVar
+from contextvars import ContextVar, copy_context
+from threading import Event, Lock, Thread
+from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _AT_ONCE = 8  # as many requests as a browser makes, about
+
+
+class _Common:
+    """What those that work together have in common."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.found: dict[str, Any] = {}
+
+
+_COMMON: ContextVar[_Common | None] = ContextVar("common", default=None)
+
+
+def in_common(key: str, make: Callable[[], _Result]) -> _Result:
+    """Return what is made once for all that work together; who works alone makes its own."""
+    common = _COMMON.get()
+    if common is None:
+        return make()
+    with common.lock:
+        if key not in common.found:
+            common.found[key] = make()
+        found: _Result = common.found[key]
+        return found
 
 
 @contextmanager
@@ -35,9 +58,12 @@ def together(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterat
             except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
                 outcome.set_exception(error)
 
+    common = _Common()
     for _ in range(min(_AT_ONCE, len(items))):
+        context = copy_context()
+        context.run(_COMMON.set, common)
         # Of threads that are no daemons the end would be waited for, also after Ctrl-C.
-        Thread(target=copy_context().run, args=(run,), daemon=True).start()
+        Thread(target=context.run, args=(run,), daemon=True).start()
     try:
         yield [outcome.result for outcome in outcomes]
     finally:

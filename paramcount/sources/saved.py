@@ -86,10 +86,8 @@ def _reports(path: str, file: str) -> list[Any]:
             hint = f"it may be the configuration of a model: transformers:{file}"
             raise UnreadableFile(f"{file}: it holds no report of paramcount", hint=hint)
         if isinstance(document, dict) and isinstance(document.get("weight_map"), dict):
-            shards = sorted({str(shard) for shard in document["weight_map"].values()})
-            listed = ", ".join(map(as_written, shards[:_NAMES_LISTED])) + (", …" if len(shards) > _NAMES_LISTED else "")
-            hint = f"count the shards that it names, as one run: {listed}"
-            raise UnreadableFile(f"{file} is the index of files that torch.save wrote, and holds no weights", hint=hint)
+            hint = "name the folder that they are in, or the index where it is beside them"
+            raise UnreadableFile(f"{file} is the index of shards, and holds no weights itself", hint=hint)
         raise _unreadable(file, "it holds no report of paramcount")
     version = document.get("format_version")
     if not isinstance(version, str) or version.partition(".")[0] != _MAJOR:

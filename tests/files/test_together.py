@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from paramcount.files.patience import patience, seconds
-from paramcount.files.together import outcomes, together
+from paramcount.files.together import in_common, outcomes, together
 
 
 def test_outcomes_come_in_the_order_of_the_items() -> None:
@@ -64,6 +64,18 @@ def test_each_is_waited_for_apart_from_the_failures_of_others() -> None:
         assert (third(), first()) == (3, 6)
         with pytest.raises(ZeroDivisionError):
             second()
+
+
+def test_what_is_in_common_is_made_once_and_apart_from_that_each_time() -> None:
+    made: list[object] = []
+
+    def make() -> object:
+        made.append(object())
+        return made[-1]
+
+    assert set(outcomes(lambda number: in_common(f"{number % 2}", make), range(40))) == set(made)
+    assert len(made) == 2
+    assert in_common("0", make) is not in_common("0", make)
 
 
 def test_all_have_the_patience_of_who_asks() -> None:

@@ -199,6 +199,11 @@ def test_a_pipe_that_is_cut_off_is_cut_short(name: str, length: int, files: dict
             "safetensors, files of",
         ),
         (gzip.compress(b"x"), "is packed by gzip", "unpack it on the way: gzip -dc FILE | paramcount /dev/stdin"),
+        (
+            b'{"weight_map": {"w": "model.safetensors"}}',
+            "is the index of shards, and holds no weights itself",
+            "name the folder that they are in, or the index where it is beside them",
+        ),
         (b"<!doctype html>", "is a web page, not a checkpoint", "fetch it from the address of the file itself"),
         (
             b"version https://git-lfs.github.com/spec/v1",

@@ -336,9 +336,9 @@ def test_an_error_is_shown_with_the_exit_code_of_its_kind(run: Run, save: Save, 
     assert run("count", folder / "none.json").code == 2
 
 
-def test_an_index_of_torch_files_is_an_error_with_the_files_that_it_names(tmp_path: Path) -> None:
-    path = tmp_path / "pytorch_model.bin.index.json"
+def test_an_index_of_shards_is_no_report(tmp_path: Path) -> None:
+    path = tmp_path / "renamed.json"
     path.write_text('{"metadata": {}, "weight_map": {"a": "model-2.bin", "b": "model-1.bin", "c": "model-2.bin"}}')
-    with pytest.raises(UnreadableFile, match=r"is the index of files that torch\.save wrote") as caught:
+    with pytest.raises(UnreadableFile, match="is the index of shards, and holds no weights itself") as caught:
         loaded(path)
-    assert caught.value.hint == "count the shards that it names, as one run: 'model-1.bin', 'model-2.bin'"
+    assert caught.value.hint == "name the folder that they are in, or the index where it is beside them"
