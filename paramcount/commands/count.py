@@ -80,7 +80,9 @@ def count(
     targets: Annotated[
         list[str],
         typer.Argument(
-            metavar="TARGET", help="What to count; - reads targets from stdin, one a line.", show_default=False
+            metavar="TARGET",
+            help="What to count; - reads targets from stdin, one a line, /dev/stdin a file.",
+            show_default=False,
         ),
     ],
     arg: Annotated[

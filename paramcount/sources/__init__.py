@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from paramcount.errors import BuildError, MissingLibrary, UnknownTarget, UsageError, closest, did_you_mean
 from paramcount.files.kinds import kind as kind_of
-from paramcount.files.ranges import expanded, held, is_file, is_pipe, listed, within
+from paramcount.files.ranges import expanded, held, is_file, is_pipe, last, listed, within
 from paramcount.inputs import Input
 from paramcount.inventory import Inventory
 from paramcount.urls import is_url, is_web, parted, shown, split
@@ -104,7 +104,8 @@ def resolve(word: str) -> tuple[Source, str]:
     if colon and prefix in _names():
         return _source(prefix), name
     file = _file(word)
-    if file is not None and is_pipe(file):
+    # By its form, blob:state_dict could be a module and a name in it; but a module's file has an ending.
+    if file is not None and (is_pipe(file) or (file != expanded(word) and "." not in last(file))):
         return _ByContent(), word
     for source in map(_source, _names()):  # one by one: those after it need not be imported
         if source.claims(word):

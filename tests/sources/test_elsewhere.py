@@ -244,6 +244,8 @@ def test_a_file_without_an_ending_is_what_it_begins_with(files: dict[str, bytes]
         path.write_bytes(files[f"/{name}"])
         report = paramcount.count(str(path))
         assert (report.total, report.source) == (TOTAL, source)
+    path.write_bytes(files["/training.ckpt"])
+    assert paramcount.count(f"{path}:ema").total == 7
 
 
 @pytest.mark.parametrize("name", NAMES)
