@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from paramcount.errors import UnreadableFile
 from paramcount.files import torch_export, torch_zip
 from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, load
 from paramcount.files.ranges import Ranges
 from paramcount.files.torch_idiom import TensorIdiom
-from paramcount.files.torch_tensors import Storage, storage
+from paramcount.files.torch_tensors import Storage, Tensor, storage
 from paramcount.files.torch_zip import Entry, MalformedZip
 
 # torch/serialization.py: MAGIC_NUMBER, PROTOCOL_VERSION, and the longest of the file's other markers.
@@ -19,6 +20,7 @@ _PROTOCOL = 1001
 _ZIP = b"PK\x03\x04"
 _CHUNK = 256 * 2**10
 _LARGEST_CODE = 16 * 2**20
+_LONGEST_WORD = 16  # bytes
 _START = 512  # enough to tell a tar archive by
 
 
@@ -30,6 +32,7 @@ class Archive:
     code: dict[str, str] = field(default_factory=dict)  # what TorchScript compiled, by the module it was in
     stored: int = 0  # tensors whose data lie in the file, each at a place of its own, as far as that is known
     constants: int = 0  # bytes of tensors that a program keeps outside of its modules
+    elements: Callable[[Tensor], bytes | None] = lambda _: None  # of a small tensor, as long as the file is open
 
 
 def read(file: Ranges) -> Archive:
@@ -88,7 +91,20 @@ def _saved(file: Ranges, entries: dict[str, Entry]) -> Archive:
         if entry is None or entry.size < each.nbytes:
             raise MalformedZip(f"the data of storage {key!r} is missing or too short")
     constants = sum(each.size for name, each in entries.items() if name.startswith(f"{root}/constants/"))
-    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants)
+    elements = partial(_elements, file, entries, root)
+    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants, elements)
+
+
+def _elements(file: Ranges, entries: dict[str, Entry], root: str, tensor: Tensor) -> bytes | None:
+    """Return a tensor's bytes, as they are in the file; None where they are not there in one piece."""
+    storage, entry = tensor.storage, entries.get(f"{root}/byteorder")
+    if storage is None or not tensor.is_contiguous:
+        return None
+    if entry is not None and torch_zip.content(file, entry, most=_LONGEST_WORD) != b"little":
+        return None
+    held = entries[f"{root}/data/{storage.key}"]
+    start = (storage.start + tensor.offset) * storage.item_size
+    return torch_zip.inside(file, held).read(start, tensor.nbytes)
 
 
 def _stored(entries: dict[str, Entry], folder: str) -> int:

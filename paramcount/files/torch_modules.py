@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
+from paramcount.files import torch_packed
 from paramcount.files.pickles import Global, MalformedPickle, Pairs, Record
 from paramcount.files.torch_tensors import Tensor, Tensors, class_name, fields
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
@@ -94,7 +96,7 @@ class Modules:
         found = [fields(state.get(name)) for name in ("_parameters", "_buffers", "_modules")]
         parameters, buffers, modules = found
         if parameters is None or buffers is None or modules is None:
-            return None
+            return Registries({}, {}, {}) if torch_packed.is_packed(value) else None
         return Registries(parameters, buffers, modules, _words(state.get("_non_persistent_buffers_set")))
 
     def is_scripted(self, value: Record) -> bool:
@@ -151,6 +153,7 @@ def read(model: Record, modules: Modules, *, target: str, source: str, notes: tu
         tuple(listing.params.values()),
         tuple(listing.buffers.values()),
         (*listing.notes(), *notes),
+        tuple(listing.overhead.values()),
     )
 
 
@@ -208,6 +211,7 @@ class _Listing:
         self.modules: list[Module] = []
         self.params: dict[str, Param] = {}
         self.buffers: dict[str, Buffer] = {}
+        self.overhead: dict[str, Buffer] = {}
         self._known = modules
         self._first_params: dict[Hashable, str] = {}
         self._first_buffers: dict[Hashable, str] = {}
@@ -218,9 +222,16 @@ class _Listing:
         if sighting.above is None or sighting.above.same_as is None:
             self.modules.append(Module(sighting.name, class_name(sighting.record), sighting.same_as))
         scripted = self._known.is_scripted(sighting.record)
-        for key, value in sighting.held.parameters.items():
+        held = sighting.held
+        packed = torch_packed.weights(sighting.record, held.parameters, held.modules, self._known.tensors)
+        for key, weight in packed.items():
+            if key not in held.parameters:
+                self._add_packed(self._naming.below(sighting.name, key), weight)
+        for key, value in held.parameters.items():
             tensor = self._known.tensors.of(value)
-            if tensor is not None:
+            if key in packed:
+                self._add_packed(self._naming.below(sighting.name, key), packed[key])
+            elif tensor is not None:
                 self._add_param(
                     self._naming.below(sighting.name, key), tensor, _identity(value, tensor, scripted=scripted)
                 )
@@ -250,6 +261,23 @@ class _Listing:
         if tied_to is None and tensor.storage is not None and tensor.numel:
             self._note_sharing(name, tensor, (tensor.storage.key, tensor.storage.start + tensor.offset, tensor.numel))
 
+    def _add_packed(self, name: str, weight: torch_packed.Weight) -> None:
+        first = self._first_params.setdefault(id(weight.value), name)
+        tied_to = None if first == name else first
+        numel = None if weight.shape is None else prod(weight.shape)
+        self.params[name] = Param(
+            name,
+            weight.shape,
+            weight.dtype,
+            numel,
+            weight.nbytes,
+            trainable=False,
+            tied_to=tied_to,
+            packed=weight.is_packed,
+        )
+        for ending, part in weight.overhead.items() if tied_to is None else ():
+            self.overhead[name + ending] = Buffer(name + ending, part.shape, part.dtype, part.numel, part.nbytes)
+
     def _note_sharing(self, name: str, tensor: Tensor, place: Hashable) -> None:
         other = self._places.setdefault(place, name)
         if other != name:
@@ -268,8 +296,9 @@ class _Listing:
 
     def notes(self) -> Iterator[Note]:
         lazy: dict[str, list[str]] = {}
+        yield from self._packed_notes()
         for param in self.params.values():
-            if param.numel is None and param.tied_to is None:
+            if param.numel is None and param.tied_to is None and not param.packed:
                 module, _, key = param.name.rpartition(".")
                 lazy.setdefault(module, []).append(key)
         for module, keys in lazy.items():
@@ -279,6 +308,17 @@ class _Listing:
             )
             yield Note("uninitialized", module, message)
         yield from self._shared
+
+    def _packed_notes(self) -> Iterator[Note]:
+        packed = [param for param in self.params.values() if param.packed and param.tied_to is None]
+        known = [param for param in packed if param.numel is not None]
+        if known:
+            elements = exact(sum(param.numel or 0 for param in known))
+            message = f"{plural(len(known), 'tensor')} of quantised layers, {elements} elements"
+            yield Note("packed", "", f"{message}, count as what they stand for")
+        for param in packed:
+            if param.numel is None:
+                yield Note("packed", param.name, "its quantised form does not say its size: totals are lower bounds")
 
 
 def _identity(value: object, tensor: Tensor, *, scripted: bool) -> Hashable:

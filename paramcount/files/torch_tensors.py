@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import prod
+from operator import mul
 
 from paramcount.files.pickles import Global, MalformedPickle, Pairs, Record
 
@@ -87,6 +89,14 @@ class Tensor:
     def numel(self) -> int:
         """Elements, 0 for a lazy one."""
         return 0 if self.shape is None else prod(self.shape)
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether its elements lie one after the other in its storage."""
+        steps = tuple(accumulate(reversed(self.shape or ()), mul, initial=1))[:-1]
+        return all(
+            size == 1 or step == own for size, own, step in zip(self.shape or (), self.stride, steps[::-1], strict=True)
+        )
 
     @property
     def nbytes(self) -> int:

@@ -47,6 +47,7 @@ def may_hold_packed_buffers(module: nn.Module) -> bool:
 _PLAIN = {nn.Parameter, type(None)}
 _OF_BITSANDBYTES = ("Params4bit", "Int8Params")
 _TORCH_AO = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+_BY_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric, torch.per_channel_affine_float_qparams)
 _RECURRENT = "torch.ao.nn.quantized.dynamic.modules.rnn"
 
 
@@ -77,7 +78,7 @@ def _torch_ao(module: nn.Module) -> Iterator[Holding]:
         tensor = unpack() if callable(unpack) else None
         if isinstance(tensor, Tensor):
             overhead = {}
-            if tensor.is_quantized and tensor.qscheme() in {torch.per_channel_affine, torch.per_channel_symmetric}:
+            if tensor.is_quantized and tensor.qscheme() in _BY_CHANNEL:
                 scales, zero_points = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
                 overhead = {f"{key}.scales": scales, f"{key}.zero_points": zero_points}
             yield Holding(key, tuple(tensor.shape), dtype_of(tensor), nbytes_of(tensor), tensor.is_quantized, overhead)

@@ -11,15 +11,16 @@ from pathlib import Path
 from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest, did_you_mean
 from paramcount.files import deepspeed, distributed, shards, state_dict, torch_archive, torch_folders, torch_modules
 from paramcount.files.configuration import beside
-from paramcount.files.packed import Config
+from paramcount.files.packed import LONGEST_VALUE, VALUES, Config
 from paramcount.files.pickles import MalformedPickle, Record
-from paramcount.files.ranges import expanded, last, listed, opened, parent, within
+from paramcount.files.ranges import Ranges, expanded, last, listed, opened, parent, within
 from paramcount.files.stored import Stored
 from paramcount.files.torch_archive import Archive
 from paramcount.files.torch_folders import Choice
 from paramcount.files.torch_modules import Modules
 from paramcount.files.torch_parts import Named, Part, Parts, memory, stored
 from paramcount.files.torch_tensors import Tensors, fields
+from paramcount.files.torch_zip import MalformedZip
 from paramcount.inventory import EXTRA_STATE, Inventory, Note
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
@@ -35,6 +36,8 @@ _NAME = "torch_file"
 _FORM = re.compile(r"(?P<file>.+?\.(?:pt|pth|bin|ckpt|pt2))(?::(?P<part>.+))?", re.DOTALL)
 _ANY = re.compile(r"(?P<file>[^:]+)(?::(?P<part>.+))?", re.DOTALL)  # which only a prefix makes such a file
 _PARTS_LISTED = 8
+_MOST_REQUESTS = 50
+_QUANTISED = ("qint", "quint")  # dtypes
 
 
 def claims(word: str) -> bool:
@@ -144,9 +147,9 @@ def _distributed(wanted: _Wanted, inside: list[str] | None = None) -> Inventory:
 
 
 def _file(wanted: _Wanted) -> Inventory:
+    wanted = replace(wanted, notes=(*wanted.notes, *shards.one_of_several(wanted.path)))
     with opened(wanted.path) as file:
-        archive = torch_archive.read(file)
-    return _inventory(archive, replace(wanted, notes=(*wanted.notes, *shards.one_of_several(wanted.path))))
+        return _inventory(torch_archive.read(file), wanted, file)
 
 
 def _beside(choice: Choice) -> Iterable[Note]:
@@ -167,23 +170,26 @@ class _Files:
 
     def read(self, path: str) -> list[Stored]:
         """Return what one holds."""
-        place = shown(path)
         with opened(path) as file:
-            archive = torch_archive.read(file)
+            return self._held(file, path)
+
+    def _held(self, file: Ranges, path: str) -> list[Stored]:
+        place, archive = file.name, torch_archive.read(file)
         try:
             parts = Parts(archive.root, Modules(Tensors(), archive.code, archive.stored))
             part = parts.weights()
             if part is None:
                 raise _no_weights(place, parts, archive)
             tensors, buffers, notes = _whole(part, parts)
-        except MalformedPickle as error:
+            held = _with_elements(tensors, archive, file)
+        except (MalformedPickle, MalformedZip) as error:
             raise UnreadableFile(f"{place}: {error}", hint=torch_archive.HINT) from error
         if buffers is not None:
             self._buffers[path] = buffers
         self._notes[path] = (*_left_out(place, part, parts), *notes)
         layer = f"{torch_folders.layer(path)}." if self._are_layers else ""
         # What a tensor has in common with another is in the same file.
-        return [each._replace(name=layer + each.name, memory=(path, each.memory)) for each in map(stored, tensors)]
+        return [each._replace(name=layer + each.name, memory=(path, each.memory)) for each in held]
 
     def inventory(self, held: list[Stored], wanted: _Wanted) -> Inventory:
         """Return what all hold."""
@@ -210,14 +216,14 @@ _PIPELINE = Note(
 # What is counted of one file ------------------------------------------------------------------------------------------
 
 
-def _inventory(archive: Archive, wanted: _Wanted) -> Inventory:
+def _inventory(archive: Archive, wanted: _Wanted, file: Ranges | None = None) -> Inventory:
     try:
-        return _counted(archive, wanted)
-    except MalformedPickle as error:
+        return _counted(archive, wanted, file)
+    except (MalformedPickle, MalformedZip) as error:
         raise UnreadableFile(f"{wanted.place}: {error}", hint=torch_archive.HINT) from error
 
 
-def _counted(archive: Archive, wanted: _Wanted) -> Inventory:
+def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventory:
     parts = Parts(archive.root, Modules(Tensors(), archive.code, archive.stored))
     path, notes = wanted.part, wanted.notes
     part = parts.weights() if path is None else parts.at(path)
@@ -231,7 +237,7 @@ def _counted(archive: Archive, wanted: _Wanted) -> Inventory:
     if not tensors and path is not None and fields(part.value) != {}:
         raise UnreadableFile(f"{wanted.place}: {path} holds no tensors", hint=_choices(wanted.place, parts))
     inventory = state_dict.inventory(
-        [stored(each) for each in tensors],
+        _with_elements(tensors, archive, file),
         target=wanted.word,
         source=_NAME,
         buffers=buffers,
@@ -244,6 +250,20 @@ def _counted(archive: Archive, wanted: _Wanted) -> Inventory:
     else:
         inventory = replace(inventory, form="state dict" if _has_versions(part.value) else "bare state dict")
     return _with_lazy(inventory, {each.name for each in tensors if each.tensor.shape is None})
+
+
+def _with_elements(tensors: list[Named], archive: Archive, file: Ranges | None) -> list[Stored]:
+    """Return tensors as all kinds of files describe theirs, with the elements of those that say how others are packed.
+
+    Each takes a request where the file is far away: of many, none is read.
+    """
+    held = [stored(each) for each in tensors]
+    places = [at for at, each in enumerate(held) if each.name.endswith(VALUES) and each.nbytes <= LONGEST_VALUE]
+    if file is None or (file.is_far and len(places) > _MOST_REQUESTS):
+        return held
+    for at in places:
+        held[at] = held[at]._replace(value=archive.elements(tensors[at].tensor))
+    return held
 
 
 def _whole(part: Part, parts: Parts) -> tuple[list[Named], frozenset[str] | None, tuple[Note, ...]]:
@@ -303,7 +323,10 @@ def _buffers(tensors: list[Named]) -> frozenset[str] | None:
     # A lazy parameter is kept as one by any state dict.
     if not any(each.tensor.is_parameter and each.tensor.shape is not None for each in tensors):
         return None
-    return frozenset(each.name for each in tensors if not each.tensor.is_parameter)
+    # A quantised weight is in no registry of its layer: its state dict has it as a plain tensor.
+    return frozenset(
+        each.name for each in tensors if not each.tensor.is_parameter and not each.tensor.dtype.startswith(_QUANTISED)
+    )
 
 
 # Notes ----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,141 @@
+"""Finds the quantised weights of a pickled module, where its library keeps them apart or hides how many they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from paramcount.files.pickles import Global, Pairs, Record
+from paramcount.files.torch_tensors import Tensor, Tensors, class_name, fields, sizes
+
+_TORCH_AO = (
+    "torch.ao.nn.quantized",
+    "torch.ao.nn.intrinsic.quantized",
+    "torch.nn.quantized",
+    "torch.nn.intrinsic.quantized",
+)
+_RECURRENT = "PackedParameter"  # of quantised recurrent layers: as the live one's, its form is not told
+_DEEPEST = 6
+_BY_CHANNEL = ("per_channel_affine", "per_channel_symmetric")
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A parameter that a module has beside those in its registry, or that stands for more than its elements."""
+
+    value: object  # as the pickle has it, which tells whether two are one
+    shape: tuple[int, ...] | None  # None: nothing says it
+    dtype: str
+    nbytes: int | None
+    is_packed: bool = True
+    overhead: Mapping[str, Tensor] = field(default_factory=dict)  # scales and the like, by what follows the name
+
+
+def is_packed(module: Record) -> bool:
+    """Whether an object is a quantised module of PyTorch's own, some of which keep no registries in a pickle."""
+    return isinstance(module.callable, Global) and module.callable.module.startswith(_TORCH_AO)
+
+
+def weights(
+    module: Record, parameters: Mapping[str, object], modules: Mapping[str, object], tensors: Tensors
+) -> dict[str, Weight]:
+    """Return the packed weights of a module, and what is kept with them, by the keys that the live module has.
+
+    Raises:
+        MalformedPickle: a tensor could not be built.
+
+    """
+    if is_packed(module):
+        return dict(_torch_ao(module, modules, tensors))
+    return {key: found for key, value in parameters.items() if (found := _bitsandbytes(value, tensors)) is not None}
+
+
+# PyTorch's own --------------------------------------------------------------------------------------------------------
+
+
+def _torch_ao(module: Record, modules: Mapping[str, object], tensors: Tensors) -> Iterator[tuple[str, Weight]]:
+    """Yield what ``weight()`` and ``bias()`` of the live module would return.
+
+    A convolution has them in its state, which is a tuple; other layers in a module ``_packed_params``, in an object of
+    TorchScript: torch/ao/nn/quantized/modules/conv.py, linear.py and embedding_ops.py.
+    """
+    if class_name(module) == _RECURRENT:
+        yield "param", Weight(module, None, "qint8", None)
+        return
+    inner = modules.get("_packed_params")
+    held = module.state if inner is None else _kept(inner)
+    found = list(_among(held, tensors)) if isinstance(held, tuple) else []
+    for value, tensor in found:
+        if tensor.dtype.startswith("q"):
+            yield "weight", Weight(value, tensor.shape, tensor.dtype, tensor.nbytes, overhead=_channels(value, tensors))
+        else:
+            yield "bias", Weight(value, tensor.shape, tensor.dtype, tensor.nbytes, is_packed=False)
+
+
+def _kept(module: object) -> object:
+    """Return the state of the object of TorchScript that a module of packed weights holds."""
+    attributes = fields(module.state) if isinstance(module, Record) and isinstance(module.state, Pairs) else None
+    kept = (attributes or {}).get("_packed_params") or (attributes or {}).get("_packed_weight")
+    return kept.state if isinstance(kept, Record) else None
+
+
+def _among(values: tuple[object, ...], tensors: Tensors, depth: int = 0) -> Iterator[tuple[object, Tensor]]:
+    for value in values:
+        if isinstance(value, (tuple, list)) and depth < _DEEPEST:
+            yield from _among(tuple(value), tensors, depth + 1)
+        elif (tensor := tensors.of(value)) is not None:
+            yield value, tensor
+
+
+def _channels(value: object, tensors: Tensors) -> dict[str, Tensor]:
+    """Return the scales and zero points of each channel, as ``_rebuild_qtensor`` of torch/_utils.py takes them."""
+    args = value.args if isinstance(value, Record) else ()
+    scheme = args[4] if isinstance(args, tuple) and len(args) > 4 else None  # noqa: PLR2004  # after storage, offset, size and strides
+    if not isinstance(scheme, tuple) or len(scheme) < 3:  # noqa: PLR2004  # what it is, scales, zero points
+        return {}
+    kind, *parts = scheme[:3]
+    if not isinstance(kind, Global) or kind.name not in _BY_CHANNEL:
+        return {}
+    found = zip((".scales", ".zero_points"), map(tensors.of, parts), strict=True)
+    return {name: tensor for name, tensor in found if tensor is not None}
+
+
+# bitsandbytes ---------------------------------------------------------------------------------------------------------
+
+
+def _bitsandbytes(value: object, tensors: Tensors) -> Weight | None:
+    """Return what a parameter stands for, by the attributes that it is pickled with; None if it is no packed one.
+
+    ``Params4bit`` and ``Int8Params`` of
+    https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/bitsandbytes/nn/modules.py, and ``QuantState`` of
+    https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/bitsandbytes/functional.py.
+    """
+    if not isinstance(value, Record) or not isinstance(value.args, tuple) or len(value.args) < 4:  # noqa: PLR2004  # data, requires_grad, hooks, attributes
+        return None
+    said, tensor = fields(value.args[3]) or {}, tensors.of(value)
+    if tensor is None:
+        return None
+    state = said.get("quant_state")
+    if isinstance(state, Record) and class_name(state) == "QuantState" and tensor.dtype != "int8":
+        return _four_bit(value, tensor, fields(state.state) or {}, tensors)
+    scales = tensors.of(said.get("SCB"))
+    if "SCB" in said and tensor.dtype == "int8":
+        return Weight(value, tensor.shape, "int8", tensor.nbytes, overhead={".SCB": scales} if scales else {})
+    return None
+
+
+def _four_bit(value: Record, tensor: Tensor, state: dict[str, object], tensors: Tensors) -> Weight | None:
+    kind = state.get("quant_type")
+    if "shape" not in state or not isinstance(kind, str):
+        return None
+    nested = state.get("state2")
+    below = (fields(nested.state) if isinstance(nested, Record) else None) or {}
+    parts = {
+        ".absmax": state.get("absmax"),
+        ".quant_map": state.get("code"),
+        ".nested_offset": state.get("offset"),
+        ".nested_absmax": below.get("absmax"),
+        ".nested_quant_map": below.get("code"),
+    }
+    overhead = {name: found for name, part in parts.items() if (found := tensors.of(part)) is not None}
+    return Weight(value, sizes(state["shape"]), kind, tensor.nbytes, overhead=overhead)

@@ -1,0 +1,149 @@
+"""Quantised modules that were pickled whole count as the live ones do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from paramcount.errors import UnreadableFile
+from paramcount.inventory import Inventory
+from paramcount.modules.read import read as read_live
+from paramcount.sources import Target, torch_file
+from tests.sources.test_torch_file import _archive
+
+quantization: Any = torch.ao.quantization  # which has no types
+pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch means to move its quantised modules elsewhere
+
+
+def _read(path: Path) -> Inventory:
+    return torch_file.read(Target(str(path)), str(path))
+
+
+def _dynamic() -> nn.Module:
+    layers = nn.Sequential(nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 3, bias=False))
+    quantised: nn.Module = quantization.quantize_dynamic(layers, {nn.Linear})
+    return quantised
+
+
+def _static() -> nn.Module:
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1, bias=False), nn.Flatten(), nn.Linear(72, 3)
+    model: Any = nn.Sequential(quantization.QuantStub(), *layers, quantization.DeQuantStub()).eval()
+    model.qconfig = quantization.get_default_qconfig("fbgemm")
+    prepared = quantization.prepare(model)
+    prepared(torch.randn(1, 3, 8, 8))
+    quantised: nn.Module = quantization.convert(prepared)
+    return quantised
+
+
+def _embedding() -> nn.Module:
+    model: Any = nn.Sequential(nn.Embedding(10, 4)).eval()
+    model.qconfig = quantization.float_qparams_weight_only_qconfig
+    quantised: nn.Module = quantization.convert(quantization.prepare(model))
+    return quantised
+
+
+def _recurrent() -> nn.Module:
+    quantised: nn.Module = quantization.quantize_dynamic(nn.Sequential(nn.LSTM(4, 3)), {nn.LSTM})
+    return quantised
+
+
+def _twice() -> nn.Module:
+    model = _dynamic()
+    return nn.Sequential(model, model)
+
+
+def _four_bits() -> nn.Module:
+    bnb = pytest.importorskip("bitsandbytes").nn
+    layers = bnb.Linear4bit(5, 3), bnb.LinearNF4(33, 3, bias=False), bnb.LinearFP4(4, 4, compress_statistics=False)
+    return nn.Sequential(*layers).to("cpu")
+
+
+def _eight_bits() -> nn.Module:
+    bnb = pytest.importorskip("bitsandbytes").nn
+    return nn.Sequential(bnb.Linear8bitLt(8, 4, has_fp16_weights=False)).to("cpu")
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "dynamic": _dynamic,
+    "static": _static,
+    "embedding": _embedding,
+    "recurrent": _recurrent,
+    "a shared one": _twice,
+    "bitsandbytes in 4 bits": _four_bits,
+    "bitsandbytes in 8 bits": _eight_bits,
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_quantised_module_is_the_live_one(kind: str, tmp_path: Path) -> None:
+    model = MODELS[kind]()
+    torch.save(model, tmp_path / "model.pt")
+    saved, live = _read(tmp_path / "model.pt"), read_live(model, target="", source="")
+    assert saved.params == live.params
+    assert saved.buffers == live.buffers
+    assert saved.overhead == live.overhead
+    assert saved.modules == live.modules
+    assert saved.notes == live.notes
+    assert any(param.packed for param in saved.params)
+
+
+@pytest.mark.parametrize("kind", ["bitsandbytes in 4 bits", "bitsandbytes in 8 bits"])
+def test_the_state_dict_of_a_quantised_module_counts_what_the_live_one_does(kind: str, tmp_path: Path) -> None:
+    model = MODELS[kind]()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pt")
+    live = read_live(model, target="", source="")
+    assert {param.name: (param.shape, param.dtype) for param in _read(tmp_path / "model.pt").params} == {
+        param.name: (param.shape, param.dtype) for param in live.params
+    }
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_the_weights_of_a_quantised_state_dict_are_no_buffers(kind: str, tmp_path: Path) -> None:
+    model = MODELS[kind]()
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    live = read_live(model, target="", source="")
+    assert sum(param.numel or 0 for param in _read(tmp_path / "model.pt").params) == sum(
+        param.numel or 0 for param in live.params
+    )
+
+
+def test_a_state_that_is_damaged_or_of_another_byte_order_is_not_read(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = _four_bits()
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    data = (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "model.pt").write_bytes(data.replace(b'"shape"', b'"sh\xff\xfee"'))
+    notes = [note.message for note in _read(tmp_path / "model.pt").notes if note.code == "stored-elements"]
+    assert len(notes) == 1
+    assert "quant_state" in notes[0]
+
+
+# What is bent must be refused or counted, and never fail otherwise.
+BENT = {
+    "state of a number": b"K\x05b",
+    "state of nothing": b"",
+    "a state too deep": b"(" * 50 + b"t" * 50 + b"b",
+    "text for weights": b"X\x01\0\0\0a\x85b",
+}
+
+
+@pytest.mark.parametrize("kind", BENT)
+def test_a_quantised_module_without_weights_has_none(kind: str, tmp_path: Path) -> None:
+    data = b"\x80\x02ctorch.ao.nn.quantized.modules.conv\nConv2d\n)\x81" + BENT[kind] + b"."
+    (tmp_path / "model.pt").write_bytes(_archive(data))
+    assert _read(tmp_path / "model.pt").params == ()
+
+
+def test_a_weight_whose_shape_is_none_is_refused(tmp_path: Path) -> None:
+    bnb = pytest.importorskip("bitsandbytes").nn
+    model: Any = copy.deepcopy(nn.Sequential(bnb.Linear4bit(6, 4, bias=False)).to("cpu"))
+    model[0].weight.quant_state.shape = (-1, 3)
+    torch.save(model, tmp_path / "model.pt")
+    with pytest.raises(UnreadableFile, match="no natural number"):
+        _read(tmp_path / "model.pt")
