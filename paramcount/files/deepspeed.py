@@ -38,9 +38,16 @@ def whole(tensors: Sequence[Named], beside: Mapping[str, object]) -> tuple[list[
     number = sum(new is not old for new, old in zip(filled, tensors, strict=True))
     if not number:
         return filled, ()
+    known = shapes.keys() | (buffers(tensors, beside) or frozenset())
+    filled = [each if each.tensor.shape != (0,) or each.name in known else _without_shape(each) for each in filled]
     empty = f"ZeRO-3 leaves {plural(number, 'parameter')} empty in this file"
     message = f"{empty}: what counts are the shapes that DeepSpeed keeps beside them, which are those of the whole"
     return filled, (Note("sharded", "", message),)
+
+
+def _without_shape(named: Named) -> Named:
+    """Return a parameter that is empty, and of which no shape is kept: a frozen one, where those were left out."""
+    return replace(named, tensor=replace(named.tensor, shape=None, storage=None))
 
 
 def buffers(tensors: Sequence[Named], beside: Mapping[str, object]) -> frozenset[str] | None:

@@ -249,7 +249,10 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
         inventory = replace(inventory, form="other")
     else:
         inventory = replace(inventory, form="state dict" if _has_versions(part.value) else "bare state dict")
-    return _with_lazy(inventory, {each.name for each in tensors if each.tensor.shape is None})
+    why = (
+        "is empty in DeepSpeed's file, which keeps no shape of it" if sharded else "had no shape yet when it was saved"
+    )
+    return _with_lazy(inventory, {each.name for each in tensors if each.tensor.shape is None}, why)
 
 
 def _with_elements(tensors: list[Named], archive: Archive, file: Ranges | None) -> list[Stored]:
@@ -293,11 +296,12 @@ def _no_weights(file: str, parts: Parts, archive: Archive) -> UnreadableFile:
     return UnreadableFile(f"{file} holds no weights of a model", hint=_choices(file, parts))
 
 
-def _with_lazy(inventory: Inventory, lazy: set[str]) -> Inventory:
-    """Return the inventory with the parameters that had no shape yet as such."""
+def _with_lazy(inventory: Inventory, lazy: set[str], why: str) -> Inventory:
+    """Return the inventory with the parameters whose shape is not known as such."""
     if not lazy:
         return inventory
-    message = f"had no shape yet when it was saved, as {plural(len(lazy) - 1, 'other')}: totals are lower bounds"
+    others = f", as {plural(len(lazy) - 1, 'other')}" if len(lazy) > 1 else ""
+    message = f"{why}{others}: totals are lower bounds"
     params = (
         param._replace(shape=None, numel=None, nbytes=None) if param.name in lazy else param
         for param in inventory.params

@@ -487,6 +487,17 @@ def test_parameters_that_zero_3_leaves_empty_have_the_shapes_kept_beside_them(
     assert inventory.form == "other"  # load_state_dict() would not take it
 
 
+def test_frozen_parameters_of_which_zero_3_keeps_no_shapes_are_unknown_and_not_0(tmp_path: Path) -> None:
+    states = {**_model_states(Shared(), None), "frozen_param_shapes": None}
+    inventory = _read(_save(states, tmp_path / "mp_rank_00_model_states.pt"))
+    report = Report.of(inventory)
+    # Without the pairs of those that are shared, nothing says the shape of the second either.
+    assert {param.name for param in inventory.params if param.shape is None} == {"head.bias", "head.weight"}
+    assert (report.uninitialized, report.total) == (2, 7 * 5 + 1)
+    (note,) = [note for note in inventory.notes if note.code == "uninitialized"]
+    assert "keeps no shape of it, as 1 other: totals are lower bounds" in note.message
+
+
 def test_a_shape_beside_a_state_dict_that_is_none_is_an_error(tmp_path: Path) -> None:
     states = _model_states(Shared(), None)
     states["param_shapes"] = [{"scale": "(3,)"}]
