@@ -134,3 +134,46 @@ def test_the_first_layers_import_no_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "597184 () False [0.0, 0.25, 0.5, 0.75, 1.0]\n"
+
+
+LAYERS: list[Callable[[int], nn.Module]] = [
+    lambda width: nn.Linear(width, width),
+    lambda width: nn.Conv2d(width, width, 1),
+    lambda width: nn.Embedding(width, width),
+    nn.BatchNorm1d,
+    nn.LayerNorm,
+    lambda width: nn.GroupNorm(1, width),
+]
+
+
+@pytest.mark.parametrize("width", [2, 20, 300])  # all of it real; the weight not; nothing but what is filled
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layers_values_are_pytorchs_or_known_to_be_unknown(layer: Callable[[int], nn.Module], width: int) -> None:
+    """Also those that are drawn after it, and those of a layer that is initialised again."""
+
+    def construct() -> nn.Module:
+        torch.manual_seed(7)
+        model = nn.ModuleList([layer(width), layer(2)])
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data.fill_(5)
+        torch.manual_seed(7)
+        for each in model:
+            each.reset_parameters()  # type: ignore[operator]  # all have it
+        model.register_buffer("drawn", torch.rand(2))
+        return model
+
+    (model, _), expected = build(construct), built_by_pytorch(construct)
+    is_drawn = layer in LAYERS[:3]
+    is_known = {name: not tensor.is_meta for name, tensor in model.state_dict().items()}
+    assert is_known["drawn"] == (all(is_known.values()) or not is_drawn)
+    if is_known["drawn"]:
+        for name, tensor in expected.state_dict().items():
+            assert not is_known[name] or torch.equal(model.state_dict()[name], tensor)
+
+
+def test_a_layer_is_itself_again_after_a_build() -> None:
+    resets = [vars(kind)["reset_parameters"] for kind in (nn.Linear, nn.LayerNorm, nn.Embedding)]
+    build(lambda: nn.Linear(300, 300))
+    with pytest.raises(ZeroDivisionError):
+        build(lambda: nn.Linear(300, 1 // 0))
+    assert [vars(kind)["reset_parameters"] for kind in (nn.Linear, nn.LayerNorm, nn.Embedding)] == resets
