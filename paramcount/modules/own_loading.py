@@ -30,12 +30,18 @@ def find_special(modules: Iterable[tuple[str, nn.Module]], model: nn.Module) -> 
     if type(model).load_state_dict.__module__ not in _KNOWN:
         yield Special("", "own")
     kinds: dict[type[nn.Module], tuple[bool, str]] = {}
+    plain: set[type[nn.Module]] = set()  # nearly all
     for name, module in modules:
         kind = type(module)
+        before, after = module._load_state_dict_pre_hooks, module._load_state_dict_post_hooks  # noqa: SLF001
+        if kind in plain and not before and not after:
+            continue
         has_extra_state, loaded_in = kinds.get(kind) or kinds.setdefault(kind, _of_kind(kind))
         if has_extra_state:
             yield Special(f"{name}.{EXTRA_STATE}".removeprefix("."), "extra state")
-        hooks = [*module._load_state_dict_pre_hooks.values(), *module._load_state_dict_post_hooks.values()]  # noqa: SLF001
+        elif loaded_in in _KNOWN:
+            plain.add(kind)
+        hooks = [*before.values(), *after.values()]
         strangers = {loaded_in, *map(_module_of, hooks)} - _KNOWN
         if strangers:
             are_old = all(stranger.startswith(_OF_OLD_NAMES) for stranger in strangers)
