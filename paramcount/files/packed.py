@@ -289,7 +289,7 @@ def _aqlm(group: Group, held: Stored) -> Weight | None:
     https://github.com/Vahe1994/AQLM/blob/main/inference_lib/src/aqlm/inference.py
     """
     books = group.get(".codebooks")
-    if books is None or len(books.shape) != 4 or len(held.shape) != 3:  # noqa: PLR2004  # as above
+    if books is None or len(books.shape) != 4 or len(held.shape) != 3:  # noqa: PLR2004  # the numbers of sizes
         return None
     shape = (held.shape[0] * books.shape[2], held.shape[1] * books.shape[3])
     if books.shape[0] != held.shape[2] or prod(shape) > 8 * held.nbytes:  # no such code has less than a bit a weight
@@ -443,18 +443,17 @@ def _torchao(group: Group, held: Stored) -> Weight | None:
     if scale is None:  # tiles of 4 bits, whose rows and columns are padded
         raise Unclear("in tiles whose padding nothing tells")
     *above, rows, columns = (1, 1, *held.shape)[-max(len(held.shape), 2) :]
-    is_transposed = scale.shape[-1:] == (rows,) and scale.shape[-2:] != (rows, rows)  # [groups, out]
     if held.dtype.startswith("float8_"):
         return Weight(held.shape, held.dtype)
     if held.dtype == "uint8" and scale.dtype == "float8_e4m3fn":
         return Weight((*above, rows, 2 * columns), "nvfp4")
     if held.dtype == "uint8" and scale.dtype == "float8_e8m0fnu":
         return _blocks_of_floats(held, scale)
-    if held.dtype == "int32" and is_transposed:
-        return Weight((*above, rows, 8 * columns), "int4")
-    if held.dtype in {"int8", "uint8"} and is_transposed:
-        return Weight((*above, rows, 2 * columns), "int4")
-    if held.dtype == "int8" and scale.shape[-2:-1] in {(rows,), (1,)}:
+    is_by_row = scale.numel == 1 or scale.shape[-2:-1] == (rows,)  # [out, groups]: of a byte each
+    is_by_group = len(scale.shape) > 1 and scale.shape[-1] == rows  # [groups, out]: of four bits
+    if is_by_group and not is_by_row and held.dtype in _WORDS:
+        return Weight((*above, rows, columns * _WORDS[held.dtype] // 4), "int4")
+    if is_by_row and not is_by_group and held.dtype == "int8":
         return Weight(held.shape, "int8")
     raise Unclear("and its scale does not tell how many weights share a byte")
 

@@ -27,7 +27,7 @@ _OF_OLD_NAMES = (
 
 def find_special(modules: Iterable[tuple[str, nn.Module]], model: nn.Module) -> Iterator[Special]:
     """Yield what ``load_state_dict()`` of a model does beside filling its tensors, module by module."""
-    if type(model).load_state_dict.__module__ not in _KNOWN:
+    if _module_of(type(model).load_state_dict) not in _KNOWN:
         yield Special("", "own")
     kinds: dict[type[nn.Module], tuple[bool, str]] = {}
     plain: set[type[nn.Module]] = set()  # nearly all
@@ -53,11 +53,11 @@ def find_special(modules: Iterable[tuple[str, nn.Module]], model: nn.Module) -> 
 def _of_kind(kind: type[nn.Module]) -> tuple[bool, str]:
     """Return whether modules of a class want extra state, and which Python module has the code by which they load."""
     wants = kind.set_extra_state is not nn.Module.set_extra_state
-    return wants, kind._load_from_state_dict.__module__  # noqa: SLF001  # there is no public name for it
+    return wants, _module_of(kind._load_from_state_dict)  # noqa: SLF001  # there is no public name for it
 
 
 def _module_of(hook: Any) -> str:
-    return str(getattr(getattr(hook, "hook", hook), "__module__", ""))
+    return str(getattr(getattr(hook, "hook", hook), "__module__", ""))  # a hook may be any callable
 
 
 def _weight_norms(name: str, module: nn.Module) -> Iterator[Special]:

@@ -690,6 +690,10 @@ UNCLEAR: dict[str, tuple[list[Stored], str]] = {
         [stored("l._weight_qdata", "int32", 8, 8, 32, 4), stored("l._weight_scale_and_zero", "bfloat16", 32, 64, 2)],
         "is packed as by torchao in tiles whose padding nothing tells",
     ),
+    "torchao's integers with as many groups as rows": (
+        [stored("l._weight_qdata", "int8", 64, 64), stored("l._weight_scale", "bfloat16", 64, 64)],
+        "is packed as by torchao and its scale does not tell how many weights share a byte",
+    ),
     "AQLM of another size": (
         [stored("l.codes", "int16", 8, 8, 2), stored("l.codebooks", "float16", 1, 16, 1, 8)],
         "is packed as by AQLM and the shapes of its tensors do not go together",
