@@ -56,6 +56,7 @@ class Document:
     entries: tuple[Entry, ...]  # its reports, or the models of a list
     errors: tuple[Entry, ...]
     shard: Shard | None = None
+    version: str | None = None  # of paramcount, that wrote it; None: it does not say
 
     @property
     def exit_code(self) -> int:
@@ -105,7 +106,8 @@ def read(data: bytes, file: str) -> Document:
         shard = Shard.parse(document["shard"]) if "shard" in document else None
     except ValueError as error:
         raise _unreadable(file, f"shard {error}") from error
-    return Document(file, kind, entries, errors, shard)
+    written_by = document.get("paramcount_version")
+    return Document(file, kind, entries, errors, shard, written_by if isinstance(written_by, str) else None)
 
 
 def _unreadable(place: str, problem: str) -> UnreadableFile:
@@ -140,12 +142,15 @@ def merge(documents: Sequence[Document]) -> Document:
     """Return one document of all: shards in the order of the whole, others one after the other, a list by its names.
 
     Raises:
-        Incompatible: they are of different commands, a shard is missing, or two differ in what they say of a model.
+        Incompatible: they are of different commands or versions, a shard is missing or of another whole, or two differ
+            in what they say of a model.
 
     """
-    kind = _only_kind(documents)
+    kind, version = _only_kind(documents), _only_version(documents)
     parts = _in_order(documents)
     interleaved = parts[0].shard is not None
+    if interleaved:
+        _demand_one_whole(parts, kind)
     entries = _joined(parts, kind, interleaved=interleaved)
     errors: list[Entry] = []
     for part in parts:
@@ -155,7 +160,7 @@ def merge(documents: Sequence[Document]) -> Document:
     if interleaved:
         places = {entry[_key(kind)]: place for place, entry in enumerate(entries)}
         errors.sort(key=lambda error: (places.get(error.get(_key(kind)), -1), str(error.get("target"))))
-    return Document("", kind, tuple(entries), tuple(errors))
+    return Document("", kind, tuple(entries), tuple(errors), version=version)
 
 
 def _key(kind: Kind | None) -> str:
@@ -175,6 +180,44 @@ def _only_kind(documents: Iterable[Document]) -> Kind | None:
             )
         first = first or document
     return first.kind if first else None
+
+
+def _only_version(documents: Sequence[Document]) -> str | None:
+    """Return the one version that wrote the documents: another may count otherwise, and know other keys."""
+    first = documents[0]
+    for document in documents:
+        if document.version != first.version:
+            said = [f"paramcount {each.version or '(unknown)'}" for each in (first, document)]
+            raise Incompatible(
+                f"{first.file} is of {said[0]}, and {document.file} of {said[1]}",
+                hint="run all of them with one version",
+            )
+    return first.version
+
+
+def _demand_one_whole(shards: Sequence[Document], kind: Kind | None) -> None:
+    """Demand that shards, in their order, could be of the same models: none twice, and no share out of proportion."""
+    key, holders = _key(kind), dict[str, Document]()
+    for shard in shards:
+        for name in {entry[key] for entry in shard.entries}:
+            if (other := holders.setdefault(name, shard)) is not shard:
+                raise Incompatible(
+                    f"{other.file} and {shard.file} both have {name}, which is in one shard of a whole",
+                    hint="run all shards on the same models",
+                )
+    is_cut = any(
+        error.get("name") is None or error["code"] == "interrupted" for each in shards for error in each.errors
+    )
+    if kind != "check" or is_cut:  # of a list, --min and --max leave some out
+        return
+    sizes = [len(shard.entries) for shard in shards]
+    whole = sum(sizes)
+    for shard, size in zip(shards, sizes, strict=True):
+        if size != len(range(whole)[shard.shard.index - 1 :: shard.shard.of] if shard.shard else ()):
+            raise Incompatible(
+                f"{shard.file} has {plural(size, 'model')}, which is not shard {shard.shard} of {whole}",
+                hint="run all shards on the same models",
+            )
 
 
 def _in_order(documents: Sequence[Document]) -> list[Document]:

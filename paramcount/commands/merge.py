@@ -47,7 +47,8 @@ class Merged:
         if self.sort == "size" and all("total" in entry for entry in entries):
             entries.sort(key=lambda entry: -entry["total"])
         key = "models" if self.document.kind == "list" else "reports"
-        return envelope({key: entries, "errors": list(self.document.errors)})
+        said = {"paramcount_version": self.document.version} if self.document.version else {}
+        return envelope({**said, key: entries, "errors": list(self.document.errors)})
 
 
 def merge_files(
@@ -97,4 +98,5 @@ def _bytes(file: str) -> bytes:
 
 def _know_all_errors() -> None:
     """Import what defines errors, so that the code in a document tells the exit code."""
-    from paramcount import budgets, config, lock, routing  # noqa: F401
+    from paramcount import budgets, config, inputs, lock, routing  # noqa: F401
+    from paramcount.files import configuration  # noqa: F401

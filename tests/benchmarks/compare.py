@@ -1,9 +1,9 @@
 """Times whole processes in turn, and prints how long each takes against bare imports.
 
 Every round runs each command once, so that a machine whose speed drifts is as unfair to one as to another; the table
-has the medians of the rounds. «Again» is out of the cache, all else is without. torchinfo and fvcore take part where
-they are installed (``pip install '.[bench]'``).
-Run it from the top of the repository: ``python tests/benchmarks/compare.py``.
+has the medians of the rounds. «Again» is out of the cache, all else is without. torchinfo, fvcore and timm take part
+where they are installed (``pip install '.[bench,timm]'``).
+Run it from the top of the repository: ``python tests/benchmarks/compare.py``; ``--long`` adds what takes minutes, once.
 """
 
 from __future__ import annotations
@@ -26,14 +26,29 @@ TORCHINFO = "{imports}, torchinfo; torchinfo.summary(torchvision.models.{name}()
 FVCORE = "{imports}; from fvcore.nn import parameter_count_table as table; print(table(torchvision.models.{name}()))"
 USERS_FILE = "tests/models/tutorial_cnn.py:Net"
 CATALOGUE = "paramcount list --source torchvision --counts"
-# What each may take at most, as a multiple of the bare imports' time; and in MiB over them, if that is promised.
-BARS: dict[str, tuple[float, float | None]] = {
-    "paramcount resnet50": (0.80, None),
-    "paramcount vit_h_14": (0.80, None),
-    "paramcount regnet_y_128gf": (0.80, None),
-    CATALOGUE: (1.60, 200.0),
-    "paramcount resnet50, again": (0.06, None),
-    f"paramcount {USERS_FILE}, again": (0.06, None),
+TIMM = "paramcount list timm:*vit* --counts"
+# What one would write instead: each model on the meta device, where PyTorch can build it there.
+META_LOOP = "plain loop on meta, timm's *vit*"
+PLAINLY_ON_META = """
+import timm, torch, warnings
+warnings.simplefilter("ignore")
+for name in timm.list_models("*vit*"):
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name)
+    except RuntimeError:
+        continue
+    print(name, sum(p.numel() for p in model.parameters()))
+"""
+# What each may take at most, as a multiple of another's time; and in MiB over that, if that is promised.
+BARS: dict[str, tuple[str, float, float | None]] = {
+    "paramcount resnet50": (IMPORTS, 0.80, None),
+    "paramcount vit_h_14": (IMPORTS, 0.80, None),
+    "paramcount regnet_y_128gf": (IMPORTS, 0.80, None),
+    CATALOGUE: (IMPORTS, 1.60, 200.0),
+    "paramcount resnet50, again": (IMPORTS, 0.06, None),
+    f"paramcount {USERS_FILE}, again": (IMPORTS, 0.06, None),
+    TIMM: (META_LOOP, 0.25, None),
 }
 
 
@@ -50,6 +65,7 @@ def commands(names: list[str]) -> dict[str, list[str]]:
         f"paramcount {USERS_FILE}, again": [*program, USERS_FILE],
     }
     timed[CATALOGUE] = [*afresh, *CATALOGUE.split()[1:]]
+    timed[f"{CATALOGUE}, again"] = [*program, *CATALOGUE.split()[1:]]
     for name in names:
         timed[f"paramcount {name}"] = [*afresh, name]
         timed[f"paramcount {name}, again"] = [*program, name]
@@ -58,6 +74,18 @@ def commands(names: list[str]) -> dict[str, list[str]]:
             if find_spec(library):
                 timed[f"{library}, {name}"] = [*python, code.format(imports=IMPORTS, name=name)]
     return timed
+
+
+def long_commands() -> dict[str, list[str]]:
+    """Return what takes minutes, by label."""
+    if not find_spec("timm"):
+        return {}
+    program = [sys.executable, "-m", "paramcount"]
+    return {
+        META_LOOP: [sys.executable, "-c", PLAINLY_ON_META],
+        TIMM: [*program, "--no-cache", *TIMM.split()[1:]],
+        f"{TIMM}, again": [*program, *TIMM.split()[1:]],
+    }
 
 
 def run(command: list[str]) -> tuple[float, float, float]:
@@ -83,18 +111,21 @@ def main() -> None:
         "names", nargs="*", default=["resnet50", "vit_h_14", "regnet_y_128gf"], help="torchvision names"
     )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--long", action="store_true", help="count timm's *vit* names, too, which takes minutes")
     options = parser.parse_args()
     compileall.compile_dir("paramcount", quiet=1)  # as installing it does
-    timed = commands(options.names)
-    runs: dict[str, list[tuple[float, float, float]]] = {label: [] for label in timed}
+    timed, long = commands(options.names), long_commands() if options.long else {}
+    runs: dict[str, list[tuple[float, float, float]]] = {label: [] for label in (*timed, *long)}
     with tempfile.TemporaryDirectory() as cache:
         os.environ["PARAMCOUNT_CACHE"] = cache
         os.environ.pop("CI", None)
-        for command in (command for label, command in timed.items() if label.endswith(", again")):
+        for command in (command for label, command in (timed | long).items() if label.endswith(", again")):
             run(command)
         for _ in range(options.rounds):
             for label, command in timed.items():
                 runs[label].append(run(command))
+        for label, command in long.items():
+            runs[label].append(run(command))
     medians = {label: [statistics.median(column) for column in zip(*of, strict=True)] for label, of in runs.items()}
     base_wall, base_cpu, base_peak = medians[IMPORTS]
 
@@ -106,13 +137,13 @@ def main() -> None:
         table.add_row(label, *figures, f"{peak:,.0f}", f"{peak - base_peak:+,.0f}")
     Console(width=130).print(table)
 
-    bars = Table("promised", "× imports, at most", "measured", "MiB over, at most", "measured")
-    for label, (ratio, mebibytes) in BARS.items():
+    bars = Table("promised", "× what", "at most", "measured", "MiB over, at most", "measured")
+    for label, (base, ratio, mebibytes) in BARS.items():
         if label in medians:
-            wall, _, peak = medians[label]
-            over = ("", "") if mebibytes is None else (f"{mebibytes:,.0f}", f"{peak - base_peak:+,.0f}")
-            bars.add_row(label, f"{ratio:.2f}", f"{wall / base_wall:.2f}", *over)
-    Console(width=130).print(bars)
+            (wall, _, peak), (its_wall, _, its_peak) = medians[label], medians[base]
+            over = ("", "") if mebibytes is None else (f"{mebibytes:,.0f}", f"{peak - its_peak:+,.0f}")
+            bars.add_row(label, base, f"{ratio:.2f}", f"{wall / its_wall:.2f}", *over)
+    Console(width=150).print(bars)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from paramcount import __version__
 from paramcount.commands.counting import document
 from tests.conftest import Run
 
@@ -124,6 +125,32 @@ def test_a_missing_shard_a_stranger_and_another_kind_are_named(run: Run, project
     assert "1.json and other.json are both shard 1/3" in said("1.json", "other.json", "2.json", "3.json")
     assert "whole.json is of check, and count.json of count" in said("whole.json", "count.json")
     assert "-f github is for results of check, and these are of count" in run("merge", "count.json", "-f", "github").err
+
+
+def test_shards_of_other_models_and_other_versions_are_named(run: Run, project: Path) -> None:
+    def shard(written: str, *names: str) -> str:
+        file = Path(f"{'-'.join(names)}.json")
+        document = run("check", *names, "-f", "json").json | {"shard": written}
+        file.write_text(json.dumps(document))
+        return str(file)
+
+    def said(*files: str) -> str:
+        outcome = run("merge", *files)
+        assert (outcome.code, outcome.out) == (2, "")
+        return outcome.err
+
+    first = shard("1/2", "zebra", "middle")
+    assert f"{first} and middle.json both have middle, which is in one shard" in said(first, shard("2/2", "middle"))
+    assert "zebra.json has 1 model, which is not shard 1/2 of 3" in said(
+        shard("1/2", "zebra"), shard("2/2", "ant", "middle")
+    )
+    newer = json.loads(Path(shard("2/2", "ant")).read_text()) | {"paramcount_version": "9.0"}
+    Path("newer.json").write_text(json.dumps(newer))
+    versions = f"{first} is of paramcount {__version__}, and newer.json of paramcount 9.0"
+    assert versions in said(first, "newer.json")
+    assert run("merge", "newer.json", "newer.json", "-f", "json").code == 2  # one of two
+    Path("newer.json").write_text(json.dumps({key: value for key, value in newer.items() if key != "shard"}))
+    assert run("merge", "newer.json", "-f", "json").json["paramcount_version"] == "9.0"
 
 
 BAD: dict[str, tuple[Any, str]] = {
