@@ -104,6 +104,8 @@ def _brief_resets(tensors: _Tensors) -> Iterator[None]:
 def _brief(reset: Callable[[Any], None], tensors: _Tensors, *, draws: bool) -> Callable[[Any], None]:
     @wraps(reset)
     def reset_parameters(layer: Any) -> None:
+        if getattr(type(layer), "reset_running_stats", _RUNNING) is not _RUNNING:  # who knows what that does
+            return reset(layer)
         written = [each for each in (*layer._parameters.values(), *layer._buffers.values()) if each is not None]  # noqa: SLF001
         with _unasked():
             if written and not tensors.paused and tensors.is_alone() and all(map(tensors.is_plain, written)):
@@ -652,6 +654,7 @@ _DRAWING: dict[Any, bool] = {
     nn.LayerNorm: False,
     nn.GroupNorm: False,
 }
+_RUNNING = nn.modules.batchnorm._NormBase.reset_running_stats  # noqa: SLF001  # what theirs calls
 _PLAIN_OPTIONS = {"dtype", "device", "requires_grad"}
 _PLAIN_TENSORS = {torch.Tensor, nn.Parameter}
 _NUMBERS = {int, float, bool}

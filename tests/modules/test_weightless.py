@@ -171,6 +171,18 @@ def test_a_layers_values_are_pytorchs_or_known_to_be_unknown(layer: Callable[[in
             assert not is_known[name] or torch.equal(model.state_dict()[name], tensor)
 
 
+def test_a_layer_that_does_more_when_it_is_initialised_does_it() -> None:
+    class Norm(nn.BatchNorm1d):
+        def reset_running_stats(self) -> None:
+            super().reset_running_stats()
+            self.register_buffer("spread", torch.ones(5, device="cuda"))
+
+    for width in (3, 100_000):
+        model, notes = build(lambda width=width: Norm(width))  # type: ignore[misc]  # a default binds it
+        assert notes == ()
+        assert model.get_buffer("spread").tolist() == [1.0] * 5
+
+
 def test_a_layer_is_itself_again_after_a_build() -> None:
     resets = [vars(kind)["reset_parameters"] for kind in (nn.Linear, nn.LayerNorm, nn.Embedding)]
     build(lambda: nn.Linear(300, 300))
