@@ -23,8 +23,9 @@ def run() -> NoReturn:
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115  # for all of the run
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that drafts and children go, too
-    code = _answer(sys.argv[1:])
+    code = EXIT_OK
     try:
+        code = _answer(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         code = EXIT_CLOSED_PIPE

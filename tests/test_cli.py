@@ -27,6 +27,21 @@ def test_version_and_help_go_to_stdout(run: Run) -> None:
         assert outcome.err == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_version_that_nobody_can_be_told_is_an_error_without_a_traceback(unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (2, "")
+
+
 def test_no_arguments_show_the_help_and_are_a_usage_error(run: Run) -> None:
     outcome = run()
     assert outcome.code == 2
