@@ -61,7 +61,8 @@ def buffers(tensors: Sequence[Named], beside: Mapping[str, object]) -> frozenset
 
 def _shapes(beside: Mapping[str, object]) -> Iterator[tuple[str, tuple[int, ...]]]:
     groups = beside.get("param_shapes")  # one for each group of the optimizer's
-    for group in (*(groups if isinstance(groups, list) else [groups]), beside.get("frozen_param_shapes")):
+    found = (*(groups if isinstance(groups, list) else [groups]), beside.get("frozen_param_shapes"))
+    for group in {id(group): group for group in found}.values():
         for name, shape in (fields(group) or {}).items():
             yield name, sizes(shape)
 

@@ -48,7 +48,10 @@ def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpack
             for layout, stem in _candidates(name):
                 found.add(layout, Group(stem, by_name, config))
     for name, tensor in by_name.items():
-        found.add_alone(name, tensor)
+        if tensor.dtype in _WITH_SCALES:
+            found.add_whole(tensor, by_name)
+        else:
+            found.add_alone(name, tensor)
     return Unpacked(
         [found.weights.get(tensor.name, tensor) for tensor in given],
         frozenset(found.overhead - found.weights.keys()),
@@ -93,6 +96,15 @@ class _Findings:
             self._unclear.setdefault(tensor.name, ("", "of a layout that is not known", ""))
         elif self.weights and tensor.numel == 1 and name.endswith(_ACTIVATIONS):
             self.overhead.add(tensor.name)
+
+    def add_whole(self, tensor: Stored, tensors: Mapping[str, Stored]) -> None:
+        """Add a quantised tensor of PyTorch's own: its scales are in it, and those of its layer's output beside it."""
+        self.weights[tensor.name] = tensor._replace(packed=True)
+        self._told.setdefault(("torch.ao", "their shapes"), []).append(tensor)
+        layer = tensor.name.partition("._packed_params.")[0]
+        layer = tensor.name.rpartition(".")[0] if layer == tensor.name else layer
+        beside = (tensors.get(f".{layer}.{key}") for key in ("scale", "zero_point"))
+        self.overhead.update(each.name for each in beside if each is not None and each.numel == 1)
 
     def notes(self) -> Iterator[Note]:
         for (layout, by), weights in self._told.items():
@@ -800,6 +812,7 @@ _CODES = (
     *(".qweight", ".weight_packed", ".q_weight", ".codes", ".trellis", ".Qidxs", "._data", ".W_q", "_blocks"),
     *("_qdata", ".dense_weights", ".quantized_weight_values"),
 )
+_WITH_SCALES = frozenset({"qint8", "quint8", "qint32", "quint4x2", "quint2x4"})
 _INTEGERS = {
     "uint8": (".weight", *_CODES),
     "uint32": (".weight", *_CODES),

@@ -49,6 +49,7 @@ class Pairs:
     """A dictionary, as its keys and values in turn: nothing from a file is hashed, for a hash may take forever."""
 
     flat: list[object] = field(default_factory=list)
+    by_text: dict[str, object] | None = field(default=None, repr=False)  # its fields, once somebody asked for them
 
     def items(self) -> Iterator[tuple[object, object]]:
         """Yield its keys and values; of equal keys the last is meant."""

@@ -19,6 +19,7 @@ _MOST_REPEATS = 20_000
 _MOST_NAMES = 250_000
 _LONGEST_NAMES = 32 * 2**20  # characters of all names together
 _NAMES_EACH, _CHARACTERS_EACH = 4, 200  # more, for each tensor whose data lie in the file
+_ENTRIES_EACH = 8  # of modules' registries, for each name: a layer without a bias has an empty one for it
 _DEEPEST = 1000
 _SCRIPTED = re.compile(
     r"^class (\w+)\(Module\):\n  __parameters__ = \[([^]\n]*)\]\n  __buffers__ = \[([^]\n]*)\]", re.MULTILINE
@@ -43,8 +44,20 @@ class Naming:
         """Start without any; a file that holds the data of so many tensors may have more than others."""
         self._names = 0
         self._characters = 0
+        self._looked_over = 0
         self._most = _MOST_NAMES + _NAMES_EACH * stored
         self._longest = _LONGEST_NAMES + _CHARACTERS_EACH * stored
+
+    def look_over(self, number: int) -> None:
+        """Take note that so many entries are looked at, which may be the same over and over.
+
+        Raises:
+            MalformedPickle: there are more than any model has.
+
+        """
+        self._looked_over += number
+        if self._looked_over > _ENTRIES_EACH * self._most:
+            raise MalformedPickle(f"its modules have more than {self._looked_over - number:,} entries")
 
     def below(self, name: str, key: str) -> str:
         """Return the name of what is called ``key`` in ``name``.
@@ -223,6 +236,7 @@ class _Listing:
             self.modules.append(Module(sighting.name, class_name(sighting.record), sighting.same_as))
         scripted = self._known.is_scripted(sighting.record)
         held = sighting.held
+        self._naming.look_over(len(held.parameters) + len(held.buffers))
         packed = torch_packed.weights(sighting.record, held.parameters, held.modules, self._known.tensors)
         for key, weight in packed.items():
             if key not in held.parameters:

@@ -21,10 +21,15 @@ _NO_WEIGHTS = re.compile(
     r"|hyper_parameters|hparams|args|config|cfg|best|loss|metrics|history|criterion|ema|train|val)(_.*)?"
     r"|epochs?|(global_)?steps?|iterations?|param_groups|.*_(loss|acc|accuracy|optimizers?|scheduler|ema)"
 )
+_OPTIMIZER = {"state", "param_groups"}  # torch.optim.Optimizer.state_dict()
+# Where transformers' Trainer and accelerate keep the states of generators of random numbers.
+_RANDOM = ({"python", "numpy", "cpu"}, {"random_state", "numpy_random_seed", "torch_manual_seed"})
 _DEEPEST = 100
 _DEEPEST_PART = 8
 _MOST_VISITS = 400_000
 _VISITS_EACH = 6  # more, for each tensor whose data lie in the file
+_MOST_ENTRIES = 2_000_000
+_ENTRIES_EACH = 12  # more, the same
 _CONTAINERS = (Record, Pairs, list, tuple)  # what can be, or hold, a tensor
 
 
@@ -54,6 +59,8 @@ class Parts:
         self.root = root
         self.modules = modules
         self._holding: dict[int, tuple[object, bool]] = {}
+        self._children: dict[int, tuple[object, dict[str, object]]] = {}
+        self._entries = 0  # of all mappings together: objects may share one
         self._visits = 0  # of all walks together: values that are shared could keep them busy for ever
 
     # Choosing
@@ -65,15 +72,17 @@ class Parts:
             inside = fields(part.value)
             if not inside or self.modules.of(part.value):
                 break
-            if _is_optimizer(inside):
+            if _is_other_state(inside):
                 return None
-            without = frozenset(key for key, value in inside.items() if self._is_no_weight(key, value))
+            is_known = bool(part.path) or _is_state_dict(part.value)
+            without = frozenset(
+                key for key, value in inside.items() if self._is_no_weight(key, value, is_known=is_known)
+            )
             key = self._first(_WEIGHTS, inside) or self._lone(inside)
             if key is None and any(self.holds_tensors(value) for key, value in inside.items() if key not in without):
                 return Part(part.path, part.value, without)
-            key = (
-                key or self._first(_AVERAGES, inside) or next((key for key in _WEIGHTS if _is_empty(inside, key)), None)
-            )
+            key = key or self._first(_AVERAGES, inside) or self._only(without, inside)
+            key = key or next((key for key in _WEIGHTS if _is_empty(inside, key)), None)
             if key is None:
                 return None
             part = Part((*part.path, key), inside[key])
@@ -88,23 +97,31 @@ class Parts:
             return None
         ((key, value),) = inside.items()
         below = fields(value) or {}
-        return key if any(_is_optimizer(fields(held)) for held in below.values()) else None
+        return key if any(_is_other_state(fields(held)) for held in below.values()) else None
 
     def _optimizers(self, value: object) -> frozenset[str]:
-        return frozenset(key for key, each in self.children(value).items() if _is_optimizer(fields(each)))
+        return frozenset(key for key, each in self.children(value).items() if _is_other_state(fields(each)))
 
     def _first(self, keys: Iterable[str], inside: dict[str, object]) -> str | None:
         """Return the first key whose value is a module, or holds tensors and is no optimizer's state."""
         return next((key for key in keys if key in inside and self._has_weights(inside[key])), None)
 
+    def _only(self, keys: Iterable[str], inside: dict[str, object]) -> str | None:
+        """Return the one key of such a value, whatever it is called; None where there are several."""
+        found = [key for key in keys if self._has_weights(inside[key])]
+        return found[0] if len(found) == 1 else None
+
     def _has_weights(self, value: object) -> bool:
-        if self.modules.tensors.of(value) or _is_optimizer(fields(value)):
+        if self.modules.tensors.of(value) or _is_other_state(fields(value)):
             return False
         return self.modules.of(value) is not None or self.holds_tensors(value)
 
-    def _is_no_weight(self, key: str, value: object) -> bool:
+    def _is_no_weight(self, key: str, value: object, *, is_known: bool) -> bool:
+        """Whether a value is none of the weights, by its key; ``is_known`` of what is a model's, where a tensor is."""
         # A dotted name is a parameter's, whatever it starts with.
-        return _NO_WEIGHTS.fullmatch(key) is not None or _is_optimizer(fields(value))
+        if self.modules.tensors.of(value) is not None and (is_known or "." in key):
+            return False
+        return _NO_WEIGHTS.fullmatch(key) is not None or _is_other_state(fields(value))
 
     def at(self, path: str) -> Part | None:
         """Return the part at a dotted path, whose keys may have dots themselves; None if there is none."""
@@ -122,6 +139,11 @@ class Parts:
 
     def children(self, value: object) -> dict[str, object]:
         """Return what is directly in a value by key, apart from numbers, text and the like."""
+        if id(value) not in self._children:  # which may be in many places
+            self._children[id(value)] = (value, self._inside(value))
+        return self._children[id(value)][1]
+
+    def _inside(self, value: object) -> dict[str, object]:
         module = self.modules.of(value)
         if module is not None:
             inside = {**module.parameters, **module.buffers, **module.modules}
@@ -129,6 +151,7 @@ class Parts:
             return {str(number): each for number, each in enumerate(value) if isinstance(each, _CONTAINERS)}
         else:
             inside = fields(value) or {}
+        self._look_over(len(inside))
         return {key: each for key, each in inside.items() if isinstance(each, _CONTAINERS)}
 
     def holds_tensors(self, value: object) -> bool:
@@ -159,6 +182,11 @@ class Parts:
                 continue
             children = [(key, each) for key, each in self.children(value).items() if depth or key not in part.without]
             waiting.extend((naming.below(name, key), each, depth + 1) for key, each in reversed(children))
+
+    def _look_over(self, entries: int) -> None:
+        self._entries += entries
+        if self._entries > _MOST_ENTRIES + _ENTRIES_EACH * self.modules.stored:
+            raise MalformedPickle(f"it shares or holds more than {self._entries - entries:,} values")
 
     def _visit(self, depth: int) -> None:
         self._visits += 1
@@ -199,9 +227,18 @@ def _is_empty(inside: dict[str, object], key: str) -> bool:
     return key in inside and fields(inside[key]) == {}
 
 
-def _is_optimizer(inside: dict[str, object] | None) -> bool:
-    """Whether a mapping is what torch.optim.Optimizer.state_dict() returns."""
-    return inside is not None and inside.keys() >= {"state", "param_groups"}
+def _is_other_state(inside: dict[str, object] | None) -> bool:
+    """Whether a mapping is the state of an optimizer, or of generators of random numbers."""
+    if inside is None:
+        return False
+    is_optimizer = inside.keys() >= _OPTIMIZER and fields(inside["state"]) is not None
+    return is_optimizer or any(inside.keys() >= keys for keys in _RANDOM)
+
+
+def _is_state_dict(value: object) -> bool:
+    """Whether a mapping is what ``nn.Module.state_dict()`` returned, which says of which versions the modules were."""
+    attributes = fields(value.state) if isinstance(value, Record) else None
+    return bool(fields((attributes or {}).get("_metadata")))
 
 
 def stored(named: Named) -> Stored:

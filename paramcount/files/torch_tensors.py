@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
@@ -174,14 +174,25 @@ def fields(value: object) -> dict[str, object] | None:
         if isinstance(given, list):  # as Python 2 wrote an OrderedDict
             pairs = [(pair[0], pair[1]) for pair in given if isinstance(pair, (list, tuple)) and len(pair) == 2]  # noqa: PLR2004
             return _by_text([*pairs, *(value.pairs.items() if value.pairs else ())])
-        value = value.pairs or Pairs()
-    return _by_text(value.items()) if isinstance(value, Pairs) else None
+        is_counter = isinstance(given, Pairs) and value.pairs is None
+        value = given if is_counter else value.pairs or Pairs()
+    if not isinstance(value, Pairs):
+        return None
+    if value.by_text is None:  # as a value may be in many places, this is done once
+        value.by_text = _by_text(list(value.items()))
+    return value.by_text
 
 
-def _by_text(pairs: Iterable[tuple[object, object]]) -> dict[str, object]:
-    return {
-        str(key) if isinstance(key, (str, int)) else f"?{number}": value for number, (key, value) in enumerate(pairs)
-    }
+def _by_text(pairs: list[tuple[object, object]]) -> dict[str, object]:
+    texts = {key for key, _ in pairs if isinstance(key, str)}
+    return {_text(key, number, texts): value for number, (key, value) in enumerate(pairs)}
+
+
+def _text(key: object, number: int, texts: Set[str]) -> str:
+    """Return a key as text, a placeholder where it has none of its own; ``texts`` are the keys that are text."""
+    if isinstance(key, str):
+        return key
+    return str(key) if isinstance(key, int) and str(key) not in texts else f"?{number}"
 
 
 # The functions that rebuild tensors: torch/_utils.py, torch/_tensor.py, torch/nn/parameter.py -------------------------

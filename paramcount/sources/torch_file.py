@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -323,14 +323,26 @@ def _choices(file: str, parts: Parts) -> str | None:
 
 
 def _buffers(tensors: list[Named]) -> frozenset[str] | None:
-    """Return the names of buffers where parameters are marked as such, as by ``state_dict(keep_vars=True)``."""
+    """Return the names of buffers where parameters are marked as such, as by ``state_dict(keep_vars=True)``.
+
+    Where some weights are marked, and others are not, somebody has put single parameters among detached tensors.
+    """
     # A lazy parameter is kept as one by any state dict.
     if not any(each.tensor.is_parameter and each.tensor.shape is not None for each in tensors):
         return None
     # A quantised weight is in no registry of its layer: its state dict has it as a plain tensor.
-    return frozenset(
+    names = {
         each.name for each in tensors if not each.tensor.is_parameter and not each.tensor.dtype.startswith(_QUANTISED)
-    )
+    }
+    return None if any(_is_weight(name, names) for name in names) else frozenset(names)
+
+
+def _is_weight(name: str, names: Set[str]) -> bool:
+    """Whether a name is that of a layer's weight or bias, which no layer has as a buffer but frozen batch norm."""
+    module, dot, key = name.rpartition(".")
+    beside = module + dot
+    is_frozen_norm = f"{beside}running_var" in names and f"{beside}num_batches_tracked" not in names
+    return key in {"weight", "bias"} and not is_frozen_norm
 
 
 # Notes ----------------------------------------------------------------------------------------------------------------

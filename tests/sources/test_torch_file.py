@@ -8,7 +8,7 @@ import pickle
 import struct
 import warnings
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -544,6 +544,105 @@ def test_a_module_in_a_checkpoint_is_read_as_a_module(save: Callable[..., Path],
 def test_parameters_with_names_like_a_trainers_are_parameters(tmp_path: Path) -> None:
     value = {"amplitude": torch.zeros(2), "optimizer.weight": torch.zeros(3), "argsort": torch.zeros(4)}
     assert _total(_read(_save(value, tmp_path / "model.pt"))) == 9
+
+
+class Suspicious(nn.Module):
+    """Has parameters of names that trainers give to other things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss_fn = nn.Linear(3, 2)
+        self.ema_model = nn.Linear(2, 2)
+        self.train_head = nn.Linear(2, 5)
+        self.lr = nn.Parameter(torch.ones(()))
+        self.step = nn.Parameter(torch.ones(4))
+        self.state = nn.Parameter(torch.ones(3))
+        self.param_groups = nn.Parameter(torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda sd: sd,
+        lambda sd: {"state_dict": sd, "epoch": 3},
+        lambda sd: {"model": dict(sd), "lr": torch.ones(())},
+        lambda sd: {"best_state": sd},
+    ],
+    ids=["alone", "under its name", "as a plain dict", "under no known name"],
+)
+def test_no_parameter_is_left_out_for_its_name(
+    layout: Callable[[Any], Any], save: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = Suspicious()
+    inventory = _read(save(layout(model.state_dict()), tmp_path / "model.pt"))
+    assert [param.name for param in inventory.params] == [name for name, _ in model.named_parameters()]
+    assert _total(inventory) == sum(param.numel() for param in model.parameters())
+
+
+@pytest.mark.parametrize("prefix", ["loss_fn.", "ema_model.", "train_head."])
+def test_a_dotted_name_is_a_parameters_in_a_plain_dict(prefix: str, tmp_path: Path) -> None:
+    state = {name: each for name, each in Suspicious().state_dict().items() if name.startswith(prefix)}
+    inventory = _read(_save({**state, "epoch": torch.ones(())}, tmp_path / "model.pt"))
+    assert [param.name for param in inventory.params] == list(state)
+
+
+def test_a_single_parameter_among_detached_tensors_makes_no_buffers_of_those(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    state = {**model.state_dict(), "0.weight": nn.Parameter(torch.ones(4, 4))}
+    inventory = _read(_save(state, tmp_path / "model.pt"))
+    assert _total(inventory) == sum(param.numel() for param in model.parameters())
+    assert [buffer.name for buffer in inventory.buffers] == [name for name, _ in model.named_buffers()]
+    assert "buffers-by-name" in _codes(inventory)
+
+
+def test_frozen_batch_norm_has_its_weight_as_a_buffer(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), torchvision.ops.FrozenBatchNorm2d(4))
+    inventory = _read(_save(model.state_dict(keep_vars=True), tmp_path / "model.pt"))
+    assert _total(inventory) == sum(param.numel() for param in model.parameters())
+
+
+def test_the_state_of_a_quantised_model_comes_to_the_live_one(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.ao announces that it moves
+        model = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]  # PyTorch's own lack
+            nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), {nn.Linear}
+        )
+        saved = Report.of(_read(_save(model.state_dict(), tmp_path / "model.pt")))
+    live = Report.of(read_live(model, target="", source=""))
+    assert (saved.total, saved.packed, saved.nbytes) == (live.total, live.packed, live.nbytes)
+
+
+@pytest.mark.parametrize("key", ["python", "random_state"])
+def test_the_state_of_random_numbers_is_no_model(key: str, tmp_path: Path) -> None:
+    of_trainer = {"python": 1, "numpy": 2, "cpu": torch.get_rng_state()}
+    of_accelerate = {"random_state": 1, "numpy_random_seed": 2, "torch_manual_seed": torch.get_rng_state()}
+    with pytest.raises(UnreadableFile, match="holds no weights"):
+        _read(_save(of_trainer if key == "python" else of_accelerate, tmp_path / "rng_state.pth"))
+
+
+def test_a_counter_is_a_mapping_and_keys_that_read_alike_are_two(tmp_path: Path) -> None:
+    assert _total(_read(_save(Counter({"a": torch.ones(3)}), tmp_path / "counter.pt"))) == 3
+    assert _total(_read(_save({1: torch.ones(2), "1": torch.ones(3)}, tmp_path / "alike.pt"))) == 5
+
+
+@pytest.mark.parametrize("kind", ["list", "parameters", "shapes"])
+def test_what_is_shared_by_thousands_is_looked_at_once(kind: str, tmp_path: Path) -> None:
+    """Looking into it at each of its places would take minutes."""
+    shared: dict[Any, Any] = dict.fromkeys(map(str, range(20_000)))
+    if kind == "parameters":
+        model = nn.Sequential(*(nn.Identity() for _ in range(2_000)))
+        for module in model:
+            module._parameters = shared
+        with pytest.raises(UnreadableFile, match="more than"):
+            _read(_save(model, tmp_path / "model.pt"))
+        return
+    key = "l" if kind == "list" else "param_shapes"
+    value = {"module": {"w": torch.ones(2)}, "buffer_names": [], "d": shared, key: [shared] * 20_000}
+    value["frozen_param_shapes"] = {}
+    if kind == "shapes":
+        shared.clear()
+        shared.update({f"{number}": torch.Size([1]) for number in range(20_000)})
+    assert _total(_read(_save(value, tmp_path / "model.pt"))) == 2
 
 
 def test_a_path_picks_another_part(tmp_path: Path) -> None:
