@@ -618,6 +618,7 @@ def _form(param: Param) -> str:
 
 # State dicts ----------------------------------------------------------------------------------------------------------
 
+_BESIDE_TENSORS = ("extra state", "no tensor")
 _STATE_DICTS: Final[tuple[Form, ...]] = ("state dict", "bare state dict")
 
 
@@ -630,7 +631,7 @@ def _state(report: Report) -> tuple[Tensor, ...]:
             for tensors in (layer.params, [buffer for buffer in layer.buffers if buffer.persistent])
             for tensor in tensors
         ),
-        *(ExtraState(special.name) for special in report.special if special.kind == "extra state"),
+        *(ExtraState(each.name, dtype=each.kind) for each in report.special if each.kind in _BESIDE_TENSORS),
     )
 
 

@@ -66,6 +66,7 @@ class Special(NamedTuple):
     name: str
     kind: Literal[
         "extra state",  # a key, for what set_extra_state() takes
+        "no tensor",  # a key, for what nothing takes
         "weight norm",  # a parameter, which may come as the two that it had before parametrizations
         "own",  # a module, with a hook or an override of its own
         "old names",  # the same, of which it is known that it only takes the names of earlier versions

@@ -19,11 +19,11 @@ from paramcount.units import exact, plural
 
 
 class ExtraState(NamedTuple):
-    """What a module keeps in its state dict beside its tensors: anything, by ``get_extra_state()``."""
+    """What is in a state dict beside tensors: anything, of a module's ``get_extra_state()`` or put there by hand."""
 
     name: str
     shape: None = None
-    dtype: str = "extra state"
+    dtype: str = "extra state"  # or "no tensor"
 
 
 Tensor = Param | Buffer | ExtraState

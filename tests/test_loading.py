@@ -375,6 +375,12 @@ def test_half_of_an_old_weight_norm_is_not_renamed(tmp_path: Path) -> None:
     _demand_equal(lambda: _normed(parametrizations.weight_norm), *_torch(state, tmp_path))
 
 
+def test_what_is_no_tensor_is_unexpected(tmp_path: Path) -> None:
+    beside: Any = {"epoch": 3, "tag": "x", "config": {"width": 3}}
+    loaded, saved = _plain({**Net().state_dict(), **beside}, tmp_path)
+    assert _said(_loading(_live(Net()), saved)) == _said_by_pytorch(Net(), loaded)
+
+
 def test_extra_state_is_no_parameter(tmp_path: Path) -> None:
     model = _metered(TensorMeter)
     for report in (_torch(model.state_dict(), tmp_path)[1], _safetensors(model.state_dict(), tmp_path)[1]):

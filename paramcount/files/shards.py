@@ -33,6 +33,18 @@ def one_of_several(path: str) -> tuple[Note, ...]:
     return (Note("left-out", "", message),)
 
 
+def stem(name: str) -> str | None:
+    """Return what is before the number of a shard; None where the name is that of none."""
+    shard = _SHARD.fullmatch(name)
+    return shard and shard["stem"]
+
+
+def beside_note(counted: Sequence[str], others: Sequence[str]) -> Note:
+    """Return what to say of a folder of whose files some are not counted."""
+    verb = "is" if len(others) == 1 else "are"
+    return Note("left-out", "", f"what is counted is {several(counted)}; beside it {verb} {several(others)}")
+
+
 def are_one(files: Iterable[str]) -> bool:
     """Whether files are shards of one model, by their names."""
     found = [_SHARD.fullmatch(name) for name in files]
@@ -193,7 +205,7 @@ def _beside_note(folder: str, shards: Iterable[str], is_alike: Callable[[str], b
     return Note("left-out", "", f"the index does not name {several(beside)}, which {verb} not counted")
 
 
-def several(found: list[str]) -> str:
+def several(found: Sequence[str]) -> str:
     """Return names for a message, of many the first."""
     more = len(found) - _NAMES_LISTED
     return ", ".join(map(quoted, found[:_NAMES_LISTED])) + (f" and {more} more" if more > 0 else "")

@@ -26,6 +26,7 @@ def inventory(
     notes: tuple[Note, ...] = (),
     config: Config = lambda: None,
     extra_states: Iterable[str] = (),
+    others: Iterable[str] = (),
 ) -> Inventory:
     """Return what a file holds.
 
@@ -38,6 +39,7 @@ def inventory(
         notes: what else there is to say.
         config: returns what the config.json beside the file says; called where the width of packed weights needs it.
         extra_states: the keys of what modules keep beside tensors, where it is none.
+        others: the keys of what else is no tensor, and holds none.
 
     """
     types = types or {}
@@ -80,7 +82,7 @@ def inventory(
         tuple(stored_buffers),
         (*notes, *found.notes),
         tuple(overhead),
-        special=tuple(Special(key, "extra state") for key in extra),
+        special=(*(Special(key, "extra state") for key in extra), *(Special(key, "no tensor") for key in others)),
     )
 
 

@@ -28,6 +28,7 @@ MEANING = "weights in safetensors, or the folder that they are in"
 
 _FILE = ".safetensors"
 _INDEX = ".safetensors.index.json"
+_WHOLE, _STEM = "model.safetensors", "model"  # transformers' names: transformers/utils/__init__.py
 _OF_ANOTHER_KIND = re.compile(r".*\.(?:gguf|json|pt2?|pth|bin|ckpt|py)(?::.*)?", re.DOTALL)
 
 
@@ -132,9 +133,22 @@ def _folder(folder: str, inside: Iterable[str]) -> shards.Read:
         others = [name for name in sorted(inside) if _OF_ANOTHER_KIND.fullmatch(name)]
         hint = f"it holds {shards.several(others)}: name one of them" if others else None
         raise UnreadableFile(f"{shown(folder)} is a folder, and holds no safetensors file", hint=hint)
-    shards.demand_complete(shown(folder), files)
-    held = dict(zip(files, shards.each_held(folder, files, _held), strict=True))
+    chosen = _one_model(files)
+    if others := [name for name in files if name not in chosen]:
+        beside = (shards.beside_note(chosen, others), *beside)
+    shards.demand_complete(shown(folder), chosen)
+    held = dict(zip(chosen, shards.each_held(folder, chosen, _held), strict=True))
     return in_order(shards.merged(held, shown(folder))), beside
+
+
+def _one_model(files: list[str]) -> list[str]:
+    """Return the files that transformers would load, under the names that it gives them; all, where there are none.
+
+    Whoever publishes a model in another form as well, or an adapter to it, puts that beside them.
+    """
+    if _WHOLE in files:
+        return [_WHOLE]
+    return [name for name in files if shards.stem(name) == _STEM] or files
 
 
 def _beside(inside: Iterable[str]) -> Iterable[Note]:

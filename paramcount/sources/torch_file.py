@@ -154,9 +154,7 @@ def _file(wanted: _Wanted) -> Inventory:
 
 def _beside(choice: Choice) -> Iterable[Note]:
     if choice.beside:
-        verb = "is" if len(choice.beside) == 1 else "are"
-        counted, others = shards.several(list(choice.files)), shards.several(list(choice.beside))
-        yield Note("left-out", "", f"what is counted is {counted}; beside it {verb} {others}")
+        yield shards.beside_note(choice.files, choice.beside)
 
 
 class _Files:
@@ -243,7 +241,12 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
         buffers=buffers,
         notes=(*notes, *sharded, *_views(tensors)),
         config=wanted.config,
-        extra_states=(key for key in fields(part.value) or () if key.rpartition(".")[2] == EXTRA_STATE),
+        extra_states=(key for key in fields(part.value) or () if _is_extra_state(key)),
+        others=(
+            key
+            for key, value in (fields(part.value) or {}).items()
+            if not _is_extra_state(key) and not parts.holds_tensors(value)
+        ),
     )
     if sharded or any(param.packed for param in inventory.params):
         inventory = replace(inventory, form="other")
@@ -253,6 +256,10 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
         "is empty in DeepSpeed's file, which keeps no shape of it" if sharded else "had no shape yet when it was saved"
     )
     return _with_lazy(inventory, {each.name for each in tensors if each.tensor.shape is None}, why)
+
+
+def _is_extra_state(key: str) -> bool:
+    return key.rpartition(".")[2] == EXTRA_STATE
 
 
 def _with_elements(tensors: list[Named], archive: Archive, file: Ranges | None) -> list[Stored]:

@@ -303,6 +303,33 @@ def test_a_folder_with_the_name_of_a_file_is_refused(tmp_path: Path, run: Run) -
     assert "is a folder, and holds no safetensors file" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("files", "chosen"),
+    [
+        (["model", "consolidated"], ["model"]),
+        (["model", "adapter_model"], ["model"]),
+        (["model", "model-00001-of-00002", "model-00002-of-00002"], ["model"]),
+        (
+            ["model-00001-of-00002", "model-00002-of-00002", "consolidated"],
+            ["model-00001-of-00002", "model-00002-of-00002"],
+        ),
+        (["unet", "vae"], ["unet", "vae"]),
+    ],
+    ids=" ".join,
+)
+def test_of_a_model_in_two_forms_a_folder_counts_what_transformers_loads(
+    files: list[str], chosen: list[str], tmp_path: Path
+) -> None:
+    sizes = {name: number for number, name in enumerate(files, start=3)}
+    for name, size in sizes.items():
+        save_file({f"{name}.weight": torch.zeros(size)}, tmp_path / f"{name}.safetensors")
+    report = counted(tmp_path)
+    assert report.total == sum(sizes[name] for name in chosen)
+    notes = [note.message for note in report.notes if note.code == "left-out"]
+    assert len(notes) == (len(files) > len(chosen))
+    assert all(f"'{name}.safetensors'" in note for note in notes for name in files)
+
+
 def test_several_indexes_in_a_folder_ask_for_one(sharded: Path) -> None:
     (sharded / "model.fp16.safetensors.index.json").write_text("{}")
     error = refusal(sharded)
