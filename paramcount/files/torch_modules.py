@@ -21,6 +21,8 @@ _LONGEST_NAMES = 32 * 2**20  # characters of all names together
 _NAMES_EACH, _CHARACTERS_EACH = 4, 200  # more, for each tensor whose data lie in the file
 _ENTRIES_EACH = 8  # of modules' registries, for each name: a layer without a bias has an empty one for it
 _DEEPEST = 1000
+# What torch.compile() returns, and where it keeps the module: torch/_dynamo/eval_frame.py.
+_COMPILED, _WITHIN_COMPILED = "OptimizedModule", "_orig_mod"
 _SCRIPTED = re.compile(
     r"^class (\w+)\(Module\):\n  __parameters__ = \[([^]\n]*)\]\n  __buffers__ = \[([^]\n]*)\]", re.MULTILINE
 )
@@ -106,6 +108,8 @@ class Modules:
         state = _state(value)
         if self.is_scripted(value):
             return self._of_script(value, state)
+        if class_name(value) == _COMPILED and isinstance(value.args, tuple) and value.args and self.of(value.args[0]):
+            return Registries({}, {}, {_WITHIN_COMPILED: value.args[0]})
         found = [fields(state.get(name)) for name in ("_parameters", "_buffers", "_modules")]
         parameters, buffers, modules = found
         if parameters is None or buffers is None or modules is None:

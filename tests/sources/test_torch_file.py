@@ -350,6 +350,14 @@ def test_a_pickled_module_is_the_live_one(kind: str, protocol: int, save: Callab
     assert [(note.code, note.where) for note in saved.notes] == [(note.code, note.where) for note in live.notes]
 
 
+def test_a_compiled_module_is_the_live_one(save: Callable[..., Path], tmp_path: Path) -> None:
+    model: Any = torch.compile(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+    inventory = _read(save(model, tmp_path / "model.pt"))
+    live = read_live(model, target="", source="")
+    assert (inventory.params, inventory.buffers) == (live.params, live.buffers)
+    assert [module.name for module in inventory.modules] == [module.name for module in live.modules]
+
+
 def test_the_class_of_a_module_need_not_exist(tmp_path: Path) -> None:
     class Gone(nn.Linear):
         pass
