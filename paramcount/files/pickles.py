@@ -188,25 +188,36 @@ class _Reread(Exception):  # no error: the pickle has to be read operation by op
 
 
 @paused_collector()
-def load(cursor: Cursor, persistent: Callable[[object], object], idiom: Idiom | None = None) -> object:
+def load(
+    cursor: Cursor,
+    persistent: Callable[[object], object],
+    idiom: Idiom | None = None,
+    *,
+    called: Callable[[Record], None] = lambda _: None,
+) -> object:
     """Return the value of the next pickle, of which nothing was imported and nothing called.
 
     The operations are those that Python's ``pickletools`` documents, up to protocol 5. Dictionaries become ``Pairs``,
-    sets lists, names to import ``Global``, and objects ``Record``; ``persistent`` says what a persistent id stands for,
-    and ``idiom`` what of it can be read at once. Values can contain themselves, and can be nested deeper than Python's
-    stack.
+    sets lists, names to import ``Global``, and objects ``Record``. Values can contain themselves, and can be nested
+    deeper than Python's stack.
+
+    Args:
+        cursor: where the pickle begins; after it, that is where it has ended.
+        persistent: says what a persistent id stands for.
+        idiom: what of it can be read at once.
+        called: is given each call that is not made.
 
     Raises:
         MalformedPickle: these are no pickle's bytes, or they exceed a limit.
 
     """
     start = cursor.position
-    machine = _Machine(cursor, persistent, idiom)
+    machine = _Machine(cursor, persistent, idiom, called)
     try:
         return _run(machine)
     except _Reread:
         cursor.go_back(start)
-        again = _Machine(cursor, persistent)
+        again = _Machine(cursor, persistent, called=called)
         again.turns = machine.turns  # what was done once is not done again for nothing
         return _run(again)
 
@@ -230,8 +241,15 @@ class _Stop(Exception):  # no error: the pickle's end
 class _Machine:
     """The stack machine that a pickle is a program for."""
 
-    def __init__(self, cursor: Cursor, persistent: Callable[[object], object], idiom: Idiom | None = None) -> None:
+    def __init__(
+        self,
+        cursor: Cursor,
+        persistent: Callable[[object], object],
+        idiom: Idiom | None = None,
+        called: Callable[[Record], None] = lambda _: None,
+    ) -> None:
         self.cursor = cursor
+        self.called = called
         self.persistent = persistent
         self.idiom = idiom
         self.stack: list[object] = []
@@ -383,7 +401,9 @@ class _Machine:
         self.stack.append(known)
 
     def record(self, callable_: object, args: object) -> None:
-        self.push(Record(callable_, args), _RECORD)
+        record = Record(callable_, args)
+        self.called(record)
+        self.push(record, _RECORD)
 
     def build(self) -> None:
         state = self.stack.pop()

@@ -8,6 +8,7 @@ from functools import partial
 
 from paramcount.errors import UnreadableFile
 from paramcount.files import torch_export, torch_zip
+from paramcount.files.calls import Calls, would_call
 from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, load
 from paramcount.files.ranges import Ranges
 from paramcount.files.torch_idiom import TensorIdiom
@@ -32,6 +33,7 @@ class Archive:
     code: dict[str, str] = field(default_factory=dict)  # what TorchScript compiled, by the module it was in
     stored: int = 0  # tensors whose data lie in the file, each at a place of its own, as far as that is known
     constants: int = 0  # bytes of tensors that a program keeps outside of its modules
+    calls: str = ""  # what loading it would call, as os.system('…'), of what no checkpoint needs
     elements: Callable[[Tensor], bytes | None] = lambda _: None  # of a small tensor, as long as the file is open
 
 
@@ -46,7 +48,7 @@ def read(file: Ranges) -> Archive:
     """
     start = file.upto(0, _START)
     try:
-        return _zipped(file) if start.startswith(_ZIP) else Archive(_legacy(file, start))
+        return _zipped(file) if start.startswith(_ZIP) else _legacy(file, start)
     except (MalformedPickle, MalformedZip) as error:
         raise UnreadableFile(f"{file.name}: {error}", hint=HINT) from error
 
@@ -85,14 +87,15 @@ def _saved(file: Ranges, entries: dict[str, Entry]) -> Archive:
     data = torch_zip.content(file, entries[f"{root}/data.pkl"], most=MOST_BYTES)
     storages = _Storages()
     stored = _stored(entries, f"{root}/data/")
-    value = load(Cursor(data), storages.add, TensorIdiom(storages.add, stored))
+    calls = Calls()
+    value = load(Cursor(data), storages.add, TensorIdiom(storages.add, stored), called=calls.add)
     for key, each in storages.found.items():
         entry = entries.get(f"{root}/data/{key}")
         if entry is None or entry.size < each.nbytes:
             raise MalformedZip(f"the data of storage {key!r} is missing or too short")
     constants = sum(each.size for name, each in entries.items() if name.startswith(f"{root}/constants/"))
     elements = partial(_elements, file, entries, root)
-    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants, elements)
+    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants, str(calls), elements)
 
 
 def _elements(file: Ranges, entries: dict[str, Entry], root: str, tensor: Tensor) -> bytes | None:
@@ -140,25 +143,29 @@ def _root(file: Ranges, entries: dict[str, Entry]) -> str:
 # The format before 1.6 ------------------------------------------------------------------------------------------------
 
 
-def _legacy(file: Ranges, start: bytes) -> object:
+def _legacy(file: Ranges, start: bytes) -> Archive:
     if (problem := _not_torch(start)) is not None:
         message, hint = problem
         raise UnreadableFile(f"{file.name} {message}", hint=hint)
     storages = _Storages()
     cursor = Cursor(b"", _fetch(file))
+    calls = Calls()
     try:
-        magic = load(cursor, storages.add)
+        magic = load(cursor, storages.add, called=calls.add)
     except MalformedPickle:
         magic = None
     if magic != _MAGIC or type(magic) is not int:
-        raise UnreadableFile(f"{file.name} is no file that torch.save wrote", hint=HINT)
+        message = f"{file.name} is no file that torch.save wrote"
+        if str(calls):
+            raise UnreadableFile(f"{message}: {would_call(str(calls))}", hint="do not load it")
+        raise UnreadableFile(message, hint=HINT)
     if load(cursor, storages.add) != _PROTOCOL:
         raise MalformedPickle("it is of a version of torch.save's format that is not known")
     load(cursor, storages.add)  # the sizes of integers on the machine that saved it
-    root = load(cursor, storages.add, TensorIdiom(storages.add, 0))
+    root = load(cursor, storages.add, TensorIdiom(storages.add, 0), called=calls.add)
     keys = load(cursor, storages.add)
     _demand_data(file, cursor.position, keys, storages.found)
-    return root
+    return Archive(root, calls=str(calls))
 
 
 def _fetch(file: Ranges) -> Callable[[int, int], bytes]:

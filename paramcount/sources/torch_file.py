@@ -10,6 +10,7 @@ from pathlib import Path
 
 from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest, did_you_mean
 from paramcount.files import deepspeed, distributed, shards, state_dict, torch_archive, torch_folders, torch_modules
+from paramcount.files.calls import would_call
 from paramcount.files.configuration import beside
 from paramcount.files.packed import LONGEST_VALUE, VALUES, Config
 from paramcount.files.pickles import MalformedPickle, Record
@@ -184,7 +185,7 @@ class _Files:
             raise UnreadableFile(f"{place}: {error}", hint=torch_archive.HINT) from error
         if buffers is not None:
             self._buffers[path] = buffers
-        self._notes[path] = (*_left_out(place, part, parts), *notes)
+        self._notes[path] = (*_calls(archive), *_left_out(place, part, parts), *notes)
         layer = f"{torch_folders.layer(path)}." if self._are_layers else ""
         # What a tensor has in common with another is in the same file.
         return [each._replace(name=layer + each.name, memory=(path, each.memory)) for each in held]
@@ -223,7 +224,7 @@ def _inventory(archive: Archive, wanted: _Wanted, file: Ranges | None = None) ->
 
 def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventory:
     parts = Parts(archive.root, Modules(Tensors(), archive.code, archive.stored))
-    path, notes = wanted.part, wanted.notes
+    path, notes = wanted.part, (*_calls(archive), *wanted.notes)
     part = parts.weights() if path is None else parts.at(path)
     if part is None:
         raise _no_weights(wanted.place, parts, archive) if path is None else _no_part(wanted.place, path, parts)
@@ -300,7 +301,10 @@ def _no_weights(file: str, parts: Parts, archive: Archive) -> UnreadableFile:
     if archive.code:
         hint = "count the module itself, FILE.py:Net, or save its state_dict() by torch.save"
         return UnreadableFile(f"{file} is a TorchScript program whose modules cannot be told", hint=hint)
-    return UnreadableFile(f"{file} holds no weights of a model", hint=_choices(file, parts))
+    message = f"{file} holds no weights of a model"
+    if archive.calls:
+        return UnreadableFile(f"{message}: {would_call(archive.calls)}", hint="do not load it")
+    return UnreadableFile(message, hint=_choices(file, parts))
 
 
 def _with_lazy(inventory: Inventory, lazy: set[str], why: str) -> Inventory:
@@ -371,6 +375,11 @@ def _extent(tensors: list[Named]) -> str:
     each = {memory(named): named.tensor for named in tensors}.values()
     elements = plural(sum(tensor.numel for tensor in each), "element")
     return f"{plural(len(each), 'tensor')}, {elements}, {size(sum(tensor.nbytes for tensor in each))}"
+
+
+def _calls(archive: Archive) -> Iterable[Note]:
+    if archive.calls:
+        yield Note("calls", "", would_call(archive.calls))
 
 
 def _constants(archive: Archive) -> Iterable[Note]:

@@ -979,9 +979,40 @@ def test_nothing_in_a_file_is_ever_called(
     else:
         data = _archive(tensor)
     (tmp_path / "model.pt").write_bytes(data)
-    assert _total(_read(tmp_path / "model.pt")) == 6
+    inventory = _read(tmp_path / "model.pt")
+    assert _total(inventory) == 6
+    # A state may be set by what is called, and an extension stands for any name: of neither is it said what would be.
+    assert ("calls" in _codes(inventory)) == (way not in {"BUILD", "EXT"})
     assert not canary.exists()
     assert called == []
+
+
+def test_a_file_that_is_there_to_be_loaded_says_what_it_would_call(tmp_path: Path) -> None:
+    call = b"\x80\x02cposix\nsystem\n" + _text("rm -rf ~\n\x1b[2J" + "a" * 99) + b"\x85R."
+    for data, problem in ((_archive(call), "holds no weights"), (call, "no file that torch.save wrote")):
+        (tmp_path / "model.pt").write_bytes(data)
+        with pytest.raises(UnreadableFile, match=problem) as caught:
+            _read(tmp_path / "model.pt")
+        assert "would call posix.system('rm -rf ~\\n\\x1b[2Ja" in caught.value.message
+        assert "nothing in it was executed" in caught.value.message
+        assert (caught.value.message.isprintable(), caught.value.hint) == (True, "do not load it")
+    odd = b"\x80\x02" + _text("os.\x1b[2J" + "a" * 10_000) + _text("\n") + b"\x93)R."
+    (tmp_path / "model.pt").write_bytes(_archive(odd))
+    with pytest.raises(UnreadableFile, match=r"would call os") as caught:
+        _read(tmp_path / "model.pt")
+    assert (caught.value.message.isprintable(), len(caught.value.message) < 400) == (True, True)
+    many = b"\x80\x02](" + b"".join(b"cos\nremove\nK%c\x85R" % n for n in b"abcde") + b"e."
+    (tmp_path / "model.pt").write_bytes(_archive(many))
+    with pytest.raises(UnreadableFile, match=r"os\.remove\(97\), os\.remove\(98\), os\.remove\(99\) and 2 more;"):
+        _read(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_no_file_of_pytorchs_own_is_said_to_call_anything(kind: str, save: Callable[..., Path], tmp_path: Path) -> None:
+    model = WHOLE[kind]()
+    assert "calls" not in _codes(
+        _read(save({"model": model, "where": tmp_path, "args": slice(3)}, tmp_path / "model.pt"))
+    )
 
 
 def _valid_files() -> list[bytes]:
