@@ -27,9 +27,9 @@ _BESIDE = re.compile(
 )
 # deepspeed/runtime/engine.py and deepspeed/runtime/pipe/module.py: ranks of tensor parallelism are "mp" or "model".
 _STATES = re.compile(
-    r"(?P<zero>(?:bf16_)?zero_pp_rank_(?P<data>[0-9]{1,6})_)?mp_rank_(?P<of_all>[0-9]{1,6})_model_states\.pt"
+    r"(?:(?:bf16_)?zero_pp_rank_(?P<data>[0-9]{1,6})_)?mp_rank_(?P<of_all>[0-9]{1,6})_model_states\.pt"
     r"|layer_(?P<layer>[0-9]{1,6})(?:-model_(?P<of_layer>[0-9]{1,6}))?-model_states\.pt"
-    r"|(?P<expert>(?:layer_[0-9]{1,6}_)?expert_[0-9]{1,6}_)mp_rank_(?P<of_expert>[0-9]{1,6})_model_states\.pt"
+    r"|(?P<expert>(?:layer_[0-9]{1,6}_)?expert_[0-9]{1,6})_mp_rank_(?P<of_expert>[0-9]{1,6})_model_states\.pt"
 )
 # The folders in which DeepSpeed, and accelerate under it or under FSDP, keep a checkpoint in another.
 _BELOW = re.compile(r"global_step[0-9]+|pytorch_model(?:_fsdp)?(?:_[0-9]+)?")
@@ -108,16 +108,16 @@ def _settled(folder: str, inside: Iterable[str], found: Choice) -> Choice:
 
 def _step(folder: str, inside: Iterable[str], below: Sequence[str]) -> str:
     """Return the folder in this one that is the checkpoint."""
-    if _LATEST not in inside and len(below) == 1:
-        return below[0]
-    name = _latest(folder) if _LATEST in inside else None
-    if name is None:
+    if _LATEST in inside:
+        name = _latest(folder)
+        if name not in inside:
+            place = shown(within(folder, _LATEST))
+            raise UnreadableFile(f"{place} names the folder {quoted(name)}, which is not there")
+        return name
+    if len(below) > 1:
         message = f"{shown(folder)} holds {shards.several(list(below))}: which is meant?"
         raise UnreadableFile(message, hint=f"name one of them: {shown(within(folder, below[-1]))}")
-    if name not in inside:
-        place = shown(within(folder, _LATEST))
-        raise UnreadableFile(f"{place} names the folder {quoted(name)}, which is not there")
-    return name
+    return below[0]
 
 
 def _candidates(inside: Iterable[str]) -> Choice | None:

@@ -26,7 +26,7 @@ from paramcount.inventory import EXTRA_STATE, Inventory, Note
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
 from paramcount.units import exact, plural, size
-from paramcount.urls import parted, shown
+from paramcount.urls import is_url, parted, shown
 
 EXAMPLE = "model.pt, checkpoint.ckpt:state_dict"
 LIBRARIES = ()
@@ -46,7 +46,14 @@ def claims(word: str) -> bool:
     if parted(word, _FORM) is not None:
         return True
     named = parted(word, _ANY)
-    return named is not None and (_is_description(named[0]) or torch_folders.is_one(expanded(named[0])))
+    if named is None:
+        return False
+    # Of what is elsewhere nothing is asked before a prefix says what it is.
+    return (
+        _is_described(named[0])
+        or _is_description(named[0])
+        or (not is_url(named[0]) and torch_folders.is_one(expanded(named[0])))
+    )
 
 
 def names() -> Iterable[str]:
@@ -63,15 +70,25 @@ def read(target: Target, name: str) -> Inventory:
         UnreadableFile: it is not what torch.save writes, or holds no weights.
 
     """
-    named = parted(name, _FORM) or parted(name, _ANY)
+    formed = parted(name, _FORM)
+    named = formed or parted(name, _ANY)
     if named is None:
         raise UnknownTarget(f"{name!r} names no file of torch.save", hint=f"for example: {EXAMPLE}")
     target.demand_bare("a file")
     wanted = _Wanted(expanded(named[0]), named[1], target.word)
     with paused_collector():
-        if listed(wanted.path) is not None:
+        if _is_described(wanted.path):
+            message = f"{wanted.place} holds what one process saved, and what that is stands in the .metadata beside it"
+            raise UnreadableFile(message, hint=f"name the folder: {shown(parent(wanted.path)) or '.'}")
+        may_be_folder = formed is None or not is_url(wanted.path)  # which spares a store the question
+        if may_be_folder and listed(wanted.path) is not None:
             return _folder(wanted)
         return _described(wanted) if _is_description(wanted.path) else _file(wanted)
+
+
+def _is_described(path: str) -> bool:
+    """Whether the file is one of torch.distributed.checkpoint's, which another describes."""
+    return last(path).endswith(".distcp")
 
 
 def _is_description(path: str) -> bool:

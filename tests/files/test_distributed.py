@@ -19,6 +19,7 @@ import paramcount
 from paramcount.errors import UnreadableFile
 from paramcount.report import Report
 from paramcount.sources import Target, torch_file
+from tests.conftest import Run
 
 
 def _counted(word: object) -> Report:
@@ -73,6 +74,12 @@ def test_a_part_is_picked_as_in_a_file(tmp_path: Path) -> None:
     for word in (f"{folder}:optim", f"{folder / '.metadata'}:optim"):
         assert torch_file.claims(word)
         assert _counted(word).total == elements
+
+
+def test_the_data_of_one_process_are_refused_with_the_folder_to_name(tmp_path: Path, run: Run) -> None:
+    folder = _save({"w": torch.zeros(2)}, tmp_path / "checkpoint")
+    outcome = run(folder / "__0_0.distcp")
+    assert (outcome.code, f"name the folder: {folder}" in outcome.err) == (3, True)
 
 
 def _shard(rank: int, folder: Path) -> None:
