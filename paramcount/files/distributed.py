@@ -21,6 +21,8 @@ TIES = Note(
 )
 
 _DEEPEST = 32  # keys in keys
+_PIECE = 1000  # bytes, that each process's part of a tensor takes at least: it is in a file of torch.save
+_MOST_PIECES = 1_000_000
 _META = Global("torch._utils", "_rebuild_meta_tensor_no_storage")
 
 
@@ -32,8 +34,13 @@ class Checkpoint:
     files: frozenset[str]  # the names of those that the data are in
 
 
-def read(file: Ranges) -> Checkpoint:
-    """Return what the metadata of a checkpoint describe.
+def is_data(name: str) -> bool:
+    """Whether the name of a file is that of what one process saved."""
+    return name.endswith(".distcp")
+
+
+def read(file: Ranges, data: int = 0) -> Checkpoint:
+    """Return what the metadata of a checkpoint describe, whose data take so many bytes, as far as that is known.
 
     Raises:
         UnreadableFile: they are none.
@@ -42,7 +49,7 @@ def read(file: Ranges) -> Checkpoint:
     try:
         if file.size > MOST_BYTES:
             raise MalformedPickle("it is too large")
-        root = load(Cursor(file.read(0, file.size)), _refuse)
+        root = load(Cursor(file.read(0, file.size)), _refuse, pieces=min(data // _PIECE, _MOST_PIECES))
         if not isinstance(root, Record) or class_name(root) != "Metadata":
             raise MalformedPickle("it describes no checkpoint")
         return Checkpoint(_state(_attributes(root)), frozenset(_files(_attributes(root))))

@@ -14,6 +14,7 @@ from paramcount.pause import paused_collector
 # Beyond these a pickle is no checkpoint's, but made to exhaust whoever reads it.
 MOST_BYTES = 64 * 2**20
 _MOST_OPERATIONS = 2_500_000
+_OPERATIONS_EACH, _MEMORY_EACH = 120, 4000  # more, for a piece of data that it describes
 _AT_ONCE = 2500  # operations between looks at how many values are on the stack, of which each adds one at most
 _MOST_AT_ONCE = 1_000_000  # values on the stack
 _MOST_MEMORY = 128 * 2**20  # that the values built may take
@@ -194,6 +195,7 @@ def load(
     idiom: Idiom | None = None,
     *,
     called: Callable[[Record], None] = lambda _: None,
+    pieces: int = 0,
 ) -> object:
     """Return the value of the next pickle, of which nothing was imported and nothing called.
 
@@ -206,6 +208,7 @@ def load(
         persistent: says what a persistent id stands for.
         idiom: what of it can be read at once.
         called: is given each call that is not made.
+        pieces: how many pieces of data there are that it describes, for each of which it may take more than others.
 
     Raises:
         MalformedPickle: these are no pickle's bytes, or they exceed a limit.
@@ -213,6 +216,8 @@ def load(
     """
     start = cursor.position
     machine = _Machine(cursor, persistent, idiom, called)
+    machine.turns += pieces * _OPERATIONS_EACH // _AT_ONCE
+    machine.most_memory += pieces * _MEMORY_EACH
     try:
         return _run(machine)
     except _Reread:
@@ -278,7 +283,7 @@ class _Machine:
                     raise MalformedPickle("it holds too many values at once")
         except _Stop:
             return self.stack[-1]
-        raise MalformedPickle(f"it takes more than {_MOST_OPERATIONS:,} operations")
+        raise MalformedPickle("it takes more operations than any checkpoint of its size")
 
     def spend(self, memory: int) -> None:
         self.memory += memory

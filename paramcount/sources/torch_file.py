@@ -88,7 +88,7 @@ def read(target: Target, name: str) -> Inventory:
 
 def _is_described(path: str) -> bool:
     """Whether the file is one of torch.distributed.checkpoint's, which another describes."""
-    return last(path).endswith(".distcp")
+    return distributed.is_data(last(path))
 
 
 def _is_description(path: str) -> bool:
@@ -155,13 +155,25 @@ def _indexed(wanted: _Wanted) -> Inventory:
 def _distributed(wanted: _Wanted, inside: list[str] | None = None) -> Inventory:
     """Read a checkpoint of torch.distributed.checkpoint; ``inside`` are the files there, where all have to be."""
     with opened(wanted.path) as file:
-        checkpoint = distributed.read(file)
+        checkpoint = distributed.read(file, _data(parent(wanted.path)))
     if inside is not None and (missing := sorted(checkpoint.files - set(inside))):
         raise UnreadableFile(
             f"{wanted.place} says that data are in {shards.several(missing)} beside it: that is missing",
             hint=f"fetch what is missing, or count by the description alone: {wanted.place}",
         )
     return _inventory(Archive(checkpoint.state), replace(wanted, notes=(*wanted.notes, distributed.TIES)))
+
+
+def _data(folder: str) -> int:
+    """Return the bytes of the data beside a checkpoint's metadata; 0 where each file would take a request."""
+    if is_url(folder):
+        return 0
+    return sum(_size(within(folder, name)) for name in listed(folder or ".") or [] if distributed.is_data(name))
+
+
+def _size(path: str) -> int:
+    with opened(path) as file:
+        return file.known_size or 0
 
 
 def _file(wanted: _Wanted) -> Inventory:

@@ -12,6 +12,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 from torch.multiprocessing.spawn import spawn
 
@@ -80,6 +88,24 @@ def test_the_data_of_one_process_are_refused_with_the_folder_to_name(tmp_path: P
     folder = _save({"w": torch.zeros(2)}, tmp_path / "checkpoint")
     outcome = run(folder / "__0_0.distcp")
     assert (outcome.code, f"name the folder: {folder}" in outcome.err) == (3, True)
+
+
+def test_what_very_many_processes_saved_counts_if_their_data_are_there(tmp_path: Path) -> None:
+    tensors, places = {}, {}
+    for name in map("layers.{}.weight".format, range(1000)):
+        parts = [ChunkStorageMetadata(torch.Size([rank, 0]), torch.Size([1, 8])) for rank in range(40)]
+        tensors[name] = TensorStorageMetadata(TensorProperties(torch.bfloat16), torch.Size([40, 8]), parts)
+        for rank, part in enumerate(parts):
+            places[MetadataIndex(name, part.offsets, rank)] = _StorageInfo(f"__{rank}_0.distcp", 0, 1500)
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(Metadata(tensors, None, places)))  # type: ignore[arg-type]  # a dict
+    for rank in range(40):
+        (tmp_path / f"__{rank}_0.distcp").touch()
+    with pytest.raises(UnreadableFile, match="more operations than any checkpoint of its size"):
+        _counted(tmp_path)
+    for rank in range(40):
+        with (tmp_path / f"__{rank}_0.distcp").open("wb") as data:
+            data.truncate(1000 * 1500)
+    assert _counted(tmp_path).total == 1000 * 40 * 8
 
 
 def _shard(rank: int, folder: Path) -> None:
