@@ -41,6 +41,7 @@ LAYERS = (
         "paramcount.pause",
         "paramcount.shards",
         "paramcount.units",
+        "paramcount.wrapping",
         "paramcount.yamls",
     ),
     ("paramcount.urls",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Set
 
 from paramcount.files.packed import Config, unpacked
 from paramcount.files.stored import Stored
@@ -27,6 +27,7 @@ def inventory(
     config: Config = lambda: None,
     extra_states: Iterable[str] = (),
     others: Iterable[str] = (),
+    overhead: Set[str] = frozenset(),
 ) -> Inventory:
     """Return what a file holds.
 
@@ -40,6 +41,7 @@ def inventory(
         config: returns what the config.json beside the file says; called where the width of packed weights needs it.
         extra_states: the keys of what modules keep beside tensors, where it is none.
         others: the keys of what else is no tensor, and holds none.
+        overhead: the names of tensors that say how others are packed, where the file says.
 
     """
     types = types or {}
@@ -55,15 +57,16 @@ def inventory(
     if extra:
         notes = (*notes, _extra_note(list(extra)))
     found = unpacked(given, config)
-    params, stored_buffers, overhead = [], [], []
+    overhead |= found.overhead
+    params, stored_buffers, scales = [], [], []
     firsts: dict[Hashable, str] = {}
     for tensor in found.tensors:
         name = tensor.name
         tied_to = None
         if tensor.memory is not None and (first := firsts.setdefault(tensor.memory, name)) != name:
             tied_to = first
-        if name in found.overhead:  # its module is that of the weight, which is added with that
-            overhead.append(_buffer(tensor, tied_to))
+        if name in overhead:  # its module is that of the weight, which is added with that
+            scales.append(_buffer(tensor, tied_to))
             continue
         module, _, key = name.rpartition(".")
         if module not in modules:
@@ -81,7 +84,7 @@ def inventory(
         tuple(params),
         tuple(stored_buffers),
         (*notes, *found.notes),
-        tuple(overhead),
+        tuple(scales),
         special=(*(Special(key, "extra state") for key in extra), *(Special(key, "no tensor") for key in others)),
     )
 

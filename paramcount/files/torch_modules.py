@@ -248,7 +248,8 @@ class _Listing:
         for key, value in held.parameters.items():
             tensor = self._known.tensors.of(value)
             if key in packed:
-                self._add_packed(self._naming.below(sighting.name, key), packed[key])
+                trains = tensor is not None and tensor.requires_grad
+                self._add_packed(self._naming.below(sighting.name, key), packed[key], trains=trains)
             elif tensor is not None:
                 self._add_param(
                     self._naming.below(sighting.name, key), tensor, _identity(value, tensor, scripted=scripted)
@@ -279,7 +280,7 @@ class _Listing:
         if tied_to is None and tensor.storage is not None and tensor.numel:
             self._note_sharing(name, tensor, (tensor.storage.key, tensor.storage.start + tensor.offset, tensor.numel))
 
-    def _add_packed(self, name: str, weight: torch_packed.Weight) -> None:
+    def _add_packed(self, name: str, weight: torch_packed.Weight, *, trains: bool = False) -> None:
         first = self._first_params.setdefault(id(weight.value), name)
         tied_to = None if first == name else first
         numel = None if weight.shape is None else prod(weight.shape)
@@ -289,7 +290,7 @@ class _Listing:
             weight.dtype,
             numel,
             weight.nbytes,
-            trainable=False,
+            trainable=trains,
             tied_to=tied_to,
             packed=weight.is_packed,
         )

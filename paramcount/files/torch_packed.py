@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from paramcount import wrapping
 from paramcount.files.pickles import Global, Pairs, Record
 from paramcount.files.torch_tensors import Tensor, Tensors, class_name, fields, sizes
 
@@ -15,6 +16,7 @@ _TORCH_AO = (
     "torch.nn.intrinsic.quantized",
 )
 _RECURRENT = "PackedParameter"  # of quantised recurrent layers: as the live one's, its form is not told
+_PARAMETERS = ("_rebuild_parameter", "_rebuild_parameter_with_state")
 _DEEPEST = 6
 _BY_CHANNEL = ("per_channel_affine", "per_channel_symmetric")
 
@@ -47,7 +49,61 @@ def weights(
     """
     if is_packed(module):
         return dict(_torch_ao(module, modules, tensors))
-    return {key: found for key, value in parameters.items() if (found := _bitsandbytes(value, tensors)) is not None}
+    found = {key: _bitsandbytes(value, tensors) or wrapped(value, tensors) for key, value in parameters.items()}
+    return {key: weight for key, weight in found.items() if weight is not None}
+
+
+# Subclasses of tensors ------------------------------------------------------------------------------------------------
+
+
+def wrapped(value: object, tensors: Tensors) -> Weight | None:
+    """Return what a tensor that is made of several stands for, as torchao's are; None if it is as it is stored.
+
+    Raises:
+        MalformedPickle: a tensor could not be built.
+
+    """
+    whole, kind = tensors.of(value), _subclass(value)
+    if whole is None or kind is None or not whole.numel:
+        return None
+    parts = dict(_parts(value, "", tensors))
+    data = wrapping.weights(parts)
+    nbytes = sum(part.nbytes for part in data.values())
+    if not data or nbytes >= whole.nbytes:
+        return None
+    overhead = {name: part for name, part in parts.items() if name not in data}
+    dtype = wrapping.stored_dtype(kind, next(iter(data.values())).dtype, nbytes, whole.numel)
+    return Weight(value, whole.shape, dtype, nbytes, overhead=overhead)
+
+
+def _subclass(value: object) -> str | None:
+    """Return the name of the class of a tensor that is made of several here; of a DTensor some are elsewhere."""
+    record = _within_parameter(value)
+    args = record.args if record is not None else ()
+    if not isinstance(args, tuple) or len(args) < 4 or not isinstance(args[1], Global):  # noqa: PLR2004  # as in _parts()
+        return None
+    is_wrapper = isinstance(args[0], Global) and args[0].name == "_rebuild_wrapper_subclass"
+    return args[1].name if is_wrapper and args[1].name != "DTensor" else None
+
+
+def _parts(value: object, name: str, tensors: Tensors, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Yield the plain tensors that a tensor is made of, which torch/_tensor.py keeps as its attributes."""
+    record = _within_parameter(value)
+    if _subclass(value) is None or record is None or not isinstance(record.args, tuple) or depth > _DEEPEST:
+        if (tensor := tensors.of(value)) is not None:
+            yield name, tensor
+        return
+    attributes = record.args[3][0] if isinstance(record.args[3], tuple) and record.args[3] else record.args[3]
+    for key, each in (fields(attributes) or {}).items():
+        yield from _parts(each, f"{name}.{key}", tensors, depth + 1)
+
+
+def _within_parameter(value: object) -> Record | None:
+    if not isinstance(value, Record) or not isinstance(value.callable, Global):
+        return None
+    if value.callable.name in _PARAMETERS and isinstance(value.args, tuple) and value.args:
+        return value.args[0] if isinstance(value.args[0], Record) else None
+    return value
 
 
 # PyTorch's own --------------------------------------------------------------------------------------------------------

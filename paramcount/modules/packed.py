@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import prod
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paramcount import wrapping
 from paramcount.inventory import Note, Param
 from paramcount.modules.stock import Holding, dtype_of, local_part, nbytes_of
 from paramcount.units import exact, plural
@@ -84,10 +84,6 @@ def _torch_ao(module: nn.Module) -> Iterator[Holding]:
             yield Holding(key, tuple(tensor.shape), dtype_of(tensor), nbytes_of(tensor), tensor.is_quantized, overhead)
 
 
-# What tensor subclasses, those of torchao above all, call their parts that are no weights.
-_PART_OF_SCALING = re.compile(r"scale|zero|factor|shift|offset|mean|codebook|lut|compensation|^nf4$")
-
-
 def _subclasses(module: nn.Module) -> Iterator[Holding]:
     """Read parameters of a subclass that is made of several tensors, such as torchao's and quanto's."""
     for key, param in module._parameters.items():  # noqa: SLF001
@@ -97,13 +93,14 @@ def _subclasses(module: nn.Module) -> Iterator[Holding]:
         if not (hasattr(type(here), "__tensor_flatten__") and here.numel()):
             continue
         parts = dict(_parts(here, key))
-        data = {place: part for place, part in parts.items() if not _PART_OF_SCALING.search(place.rpartition(".")[2])}
+        data = wrapping.weights(parts)
         if not data:
             continue
         nbytes = sum(map(nbytes_of, data.values()))
         if nbytes < here.numel() * here.element_size():
             overhead = {place: part for place, part in parts.items() if place not in data}
-            dtype = _stored_dtype(type(here).__name__, list(data.values()), here.numel())
+            first = next(iter(data.values()))
+            dtype = wrapping.stored_dtype(type(here).__name__, dtype_of(first), nbytes, here.numel())
             whole = nbytes * param.numel() // here.numel()
             yield Holding(key, tuple(param.shape), dtype, whole, overhead=overhead, sources=(param,))
 
@@ -116,14 +113,6 @@ def _parts(tensor: Any, place: str) -> Iterator[tuple[str, Tensor]]:
     names, _ = tensor.__tensor_flatten__()
     for name in names:
         yield from _parts(getattr(tensor, name), f"{place}.{name}")
-
-
-def _stored_dtype(kind: str, data: list[Tensor], numel: int) -> str:
-    bits, rest = divmod(8 * sum(map(nbytes_of, data)), numel)
-    if (said := re.search(r"NF4|FP4", kind)) and bits == 4:  # noqa: PLR2004
-        return said[0].lower()
-    is_dense = rest or bits >= 8 or data[0].is_floating_point()  # noqa: PLR2004  # bits of a byte
-    return dtype_of(data[0]) if is_dense else f"int{bits}"
 
 
 def _bitsandbytes(module: nn.Module) -> Iterator[Holding]:

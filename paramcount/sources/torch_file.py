@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest, did_you_mean
-from paramcount.files import deepspeed, distributed, shards, state_dict, torch_archive, torch_folders, torch_modules
+from paramcount.files import (
+    deepspeed,
+    distributed,
+    shards,
+    state_dict,
+    torch_archive,
+    torch_folders,
+    torch_modules,
+    torch_packed,
+)
 from paramcount.files.calls import would_call
 from paramcount.files.configuration import beside
 from paramcount.files.packed import LONGEST_VALUE, VALUES, Config
@@ -264,8 +273,10 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
     tensors, buffers, sharded = _whole(part, parts)
     if not tensors and path is not None and fields(part.value) != {}:
         raise UnreadableFile(f"{wanted.place}: {path} holds no tensors", hint=_choices(wanted.place, parts))
+    held = _with_elements(tensors, archive, file)
+    scales = list(_unwrapped(tensors, held, parts))
     inventory = state_dict.inventory(
-        _with_elements(tensors, archive, file),
+        [*held, *scales],
         target=wanted.word,
         source=_NAME,
         buffers=buffers,
@@ -277,6 +288,7 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
             for key, value in (fields(part.value) or {}).items()
             if not _is_extra_state(key) and not parts.holds_tensors(value)
         ),
+        overhead=frozenset(each.name for each in scales),
     )
     if sharded or any(param.packed for param in inventory.params):
         inventory = replace(inventory, form="other")
@@ -304,6 +316,16 @@ def _with_elements(tensors: list[Named], archive: Archive, file: Ranges | None) 
     for at in places:
         held[at] = held[at]._replace(value=archive.elements(tensors[at].tensor))
     return held
+
+
+def _unwrapped(tensors: list[Named], held: list[Stored], parts: Parts) -> Iterator[Stored]:
+    """Put what they are stored in for tensors of subclasses that pack their weights, and yield what scales those."""
+    for at, named in enumerate(tensors):
+        weight = torch_packed.wrapped(named.value, parts.modules.tensors)
+        if weight is not None and weight.nbytes is not None:
+            held[at] = held[at]._replace(dtype=weight.dtype, nbytes=weight.nbytes, packed=True)
+            for ending, each in weight.overhead.items():
+                yield Stored(named.name + ending, each.shape or (), each.dtype, each.numel, each.nbytes)
 
 
 def _whole(part: Part, parts: Parts) -> tuple[list[Named], frozenset[str] | None, tuple[Note, ...]]:

@@ -14,6 +14,7 @@ from torch import nn
 from paramcount.errors import UnreadableFile
 from paramcount.inventory import Inventory
 from paramcount.modules.read import read as read_live
+from paramcount.report import Report
 from paramcount.sources import Target, torch_file
 from tests.sources.test_torch_file import _archive
 
@@ -69,6 +70,18 @@ def _eight_bits() -> nn.Module:
     return nn.Sequential(bnb.Linear8bitLt(8, 4, has_fp16_weights=False)).to("cpu")
 
 
+def _torchao(config: str) -> Callable[[], nn.Module]:
+    def quantised() -> nn.Module:
+        torchao: Any = pytest.importorskip("torchao.quantization")
+        model = nn.Sequential(nn.Linear(64, 32), nn.LayerNorm(32), nn.Linear(32, 32, bias=False)).bfloat16()
+        torchao.quantize_(model, getattr(torchao, config)())
+        for layer in model:
+            vars(layer).pop("extra_repr", None)  # torchao's, which cannot be pickled
+        return model
+
+    return quantised
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "dynamic": _dynamic,
     "static": _static,
@@ -77,6 +90,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "a shared one": _twice,
     "bitsandbytes in 4 bits": _four_bits,
     "bitsandbytes in 8 bits": _eight_bits,
+    "torchao in 8 bits": _torchao("Int8WeightOnlyConfig"),
+    "torchao in floats of 8 bits": _torchao("Float8WeightOnlyConfig"),
 }
 
 
@@ -101,6 +116,16 @@ def test_the_state_dict_of_a_quantised_module_counts_what_the_live_one_does(kind
     assert {param.name: (param.shape, param.dtype) for param in _read(tmp_path / "model.pt").params} == {
         param.name: (param.shape, param.dtype) for param in live.params
     }
+
+
+@pytest.mark.parametrize("kind", ["torchao in 8 bits", "torchao in floats of 8 bits"])
+def test_the_state_dict_of_subclasses_says_what_is_stored(kind: str, tmp_path: Path) -> None:
+    model = MODELS[kind]()
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    saved, live = Report.of(_read(tmp_path / "model.pt")), Report.of(read_live(model, target="", source=""))
+    assert live.packed
+    assert (saved.total, saved.packed, saved.nbytes) == (live.total, live.packed, live.nbytes)
+    assert (saved.dtypes, saved.overhead) == (live.dtypes, live.overhead)
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "static"])

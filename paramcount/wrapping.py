@@ -1,0 +1,34 @@
+"""Tensors that are made of several others, as torchao's and quanto's: which of those hold the weights, and how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+_Part = TypeVar("_Part")
+
+# What tensor subclasses, those of torchao above all, call their parts that are no weights.
+_OF_SCALING = re.compile(r"scale|zero|factor|shift|offset|mean|codebook|lut|compensation|^nf4$")
+_BYTE = 8  # bits
+
+
+def weights(parts: Mapping[str, _Part]) -> dict[str, _Part]:
+    """Return the parts that hold weights, by their dotted names; the others say how they are scaled."""
+    return {name: part for name, part in parts.items() if not _OF_SCALING.search(name.rpartition(".")[2])}
+
+
+def stored_dtype(kind: str, dtype: str, nbytes: int, numel: int) -> str:
+    """Return the dtype of weights as they are stored: "nf4", "int4", "int8".
+
+    Args:
+        kind: the name of the tensor's class.
+        dtype: of the first of the parts that hold weights.
+        nbytes: that these take together.
+        numel: elements that they stand for.
+
+    """
+    bits, rest = divmod(_BYTE * nbytes, numel)
+    if (said := re.search(r"NF4|FP4", kind)) and bits == 4:  # noqa: PLR2004
+        return said[0].lower()
+    return dtype if rest or bits >= _BYTE or "float" in dtype else f"int{bits}"
