@@ -64,9 +64,13 @@ class Cache:
         if not resolve(target.word)[0].LIBRARIES:
             return read(target)
         before = self._keys(target)
-        with self.watching() as watch, watch.build() as used:
-            inventory = read(target)
+        with self.watching() as watch:
+            is_fresh = not watch.has_run_code
+            with watch.build() as used:
+                inventory = read(target)
         try:
+            if not is_fresh:  # another process would not give it
+                raise Doubt("an earlier target has run code of its own in this process")
             manifest = used.manifest(self.environment)
             key = self._keys(target)[used.is_placed]
             if key != before[used.is_placed]:
@@ -95,14 +99,14 @@ class Cache:
                 continue
             try:
                 entry = Entry.loads(data)
+                change = entry.manifest.change(self.environment)
+                if change is None:
+                    inventory = entry.inventory()
+                    self.say(f"{target.word}: found")
+                    sys.stdout.write(entry.printed)  # what the model printed belongs to the outcome
+                    return inventory
             except Malformed:
-                reason = "its entry in the cache is damaged"
-                continue
-            change = entry.manifest.change(self.environment)
-            if change is None:
-                self.say(f"{target.word}: found")
-                sys.stdout.write(entry.printed)  # what the model printed belongs to the outcome
-                return entry.inventory()
+                change = "its entry in the cache is damaged"
             reason = change
         raise NotKept(reason)
 

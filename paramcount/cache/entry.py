@@ -31,8 +31,16 @@ class Entry:
 
     @paused_collector()
     def inventory(self) -> Inventory:
-        """Return what the model holds."""
-        return _inventory(self.rows)
+        """Return what the model holds.
+
+        Raises:
+            Malformed: the rows have another form.
+
+        """
+        try:
+            return _inventory(self.rows)
+        except (ValueError, TypeError) as error:
+            raise Malformed from error
 
     @paused_collector()
     def dumps(self) -> bytes:
@@ -46,14 +54,20 @@ class Entry:
         """Return the entry that ``dumps`` made these bytes of.
 
         Raises:
-            Malformed: these are not all of its bytes, or others.
+            Malformed: these are not all of its bytes, or others, or have another form.
 
         """
         body = data[_CHECKSUM:]
         if data[:_CHECKSUM] != _checksum(body):
             raise Malformed
-        facts, printed, rows = json.loads(body)
-        return cls(Manifest(facts), printed, rows)
+        try:
+            facts, printed, rows = json.loads(body)
+            manifest = Manifest.read(facts)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise Malformed from error
+        if not isinstance(printed, str) or not isinstance(rows, list):
+            raise Malformed
+        return cls(manifest, printed, rows)
 
 
 _CHECKSUM = 16  # bytes

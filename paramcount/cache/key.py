@@ -11,10 +11,14 @@ from pathlib import Path
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param, Special
 
 # To be raised where an entry or its manifest gets another meaning; a new field of an inventory counts by itself.
-FORMAT = 1
+FORMAT = 2
 
-# Variables that PyTorch and its libraries read where nothing written in Python sees it; and what decodes a file's text.
-_UNSEEN = ("TORCH", "PYTORCH", "CUDA", "NVIDIA", "HIP", "ROCR", "HSA", "XLA", "OMP", "MKL", "LC_", "LANG")
+# Variables that PyTorch and its libraries read where nothing written in Python sees it; what decodes a file's text; and
+# what hash() gives of it.
+_UNSEEN = (
+    *("TORCH", "PYTORCH", "ATEN", "CUDA", "NVIDIA", "HIP", "ROCR", "HSA", "XLA", "OMP", "MKL", "LC_", "LANG"),
+    "PYTHONHASHSEED",
+)
 PROGRAM = Path(__file__).parent.parent
 _ACCELERATORS = ("nvidia", "kfd", "dri", "accel", "habana", "neuron", "davinci")  # in /dev
 

@@ -32,6 +32,20 @@ class Manifest:
             }
         )
 
+    @classmethod
+    def read(cls, facts: object) -> Manifest:
+        """Return the manifest of facts as they were written down.
+
+        Raises:
+            ValueError: they have another form.
+
+        """
+        if not isinstance(facts, dict) or not all(
+            kind in _WORDS and isinstance(known, dict) for kind, known in facts.items()
+        ):
+            raise ValueError(facts)
+        return cls(facts)
+
     def change(self, environment: Mapping[str, str]) -> str | None:
         """Return in a few words the first fact that is no longer so; None where all are."""
         for kind, facts in self.facts.items():
@@ -59,6 +73,11 @@ def _look_up(kind: str, subject: str, environment: Mapping[str, str]) -> Any:
     if kind == "variable":  # of which only the hash is kept: it may be a secret
         value = environment.get(subject)
         return None if value is None else _hash(os.fsencode(value))
+    return fact(kind, subject)
+
+
+def fact(kind: str, subject: str) -> Any:
+    """Return what is so of anything but a variable."""
     return _FACTS[kind](subject)
 
 
@@ -86,7 +105,16 @@ def _state(path: str) -> list[Any] | None:
         return None
     if stat.S_ISDIR(status.st_mode):
         return ["folder"]
-    return [stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns]
+    return [status.st_mode, status.st_size, status.st_mtime_ns]  # the mode has who may read, write or run it
+
+
+def _identity(path: str) -> list[int] | None:
+    """Return which file it is that goes by a path, and which state of it: of use while one process runs."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # the same
+    except (OSError, ValueError):
+        return None
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _lead(path: str) -> str | None:
@@ -130,4 +158,5 @@ _FACTS: Mapping[str, Callable[[str], Any]] = {
     "lead": _lead,
     "names": _names,
     "modules": _modules,
+    "identity": _identity,
 }

@@ -113,7 +113,10 @@ class Totals:
         if (change := entry.manifest.change(self._cache.environment)) is not None:
             self._cache.say(f"{self._source}: {change}")
             return {}, {}
-        answers = (Answer(Counted.from_dict(said), printed) for said, printed in entry.rows)
+        try:
+            answers = [Answer(Counted.from_dict(said), printed) for said, printed in entry.rows]
+        except (AttributeError, LookupError, TypeError, ValueError):  # of another form
+            return {}, {}
         return entry.manifest.facts, {answer.counted.model.target: answer for answer in answers}
 
     def _present_key(self) -> str:

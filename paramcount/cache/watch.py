@@ -6,6 +6,7 @@ It does not tell of variables that are read, or of files that are only looked fo
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import threading
@@ -20,7 +21,7 @@ from typing import Any, Literal, TextIO
 
 from paramcount.cache.doubts import doubtful_name, doubts_in
 from paramcount.cache.key import PROGRAM
-from paramcount.cache.manifest import Doubt, Manifest
+from paramcount.cache.manifest import Doubt, Manifest, fact
 from paramcount.modules.failure import is_installed
 
 Origin = Literal["user", "library", "import", "paramcount"]
@@ -29,6 +30,7 @@ _HERE = f"{Path(__file__).parent}{os.sep}"
 _PROGRAM = f"{PROGRAM}{os.sep}"
 _MACHINE = ("/proc/", "/sys/", "/dev/")  # what these say changes by itself
 _LOOKED_FOR, _VARIABLE, _VARIABLES, _PLACE = "look for", "read variable", "read variables", "read place"
+_SOUGHT = "seek module"
 _MACHINERY = ("<frozen importlib", "<frozen zipimport")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -62,12 +64,45 @@ class Uses:
     is_placed: bool = False  # whether it depends on which folder is the current one
     printed: str = ""
     started: int = field(default_factory=time.time_ns)
+    seen: dict[tuple[str, str], Any] = field(default_factory=dict)  # facts, by kind and subject, before they were used
+
+    def see(self, kind: str, subject: str) -> None:
+        """Take down what is so now, lest it change before the build has ended."""
+        if (kind, subject) not in self.seen:
+            self.seen[kind, subject] = fact(kind, subject)
+
+    def read(self, file: str) -> None:
+        """Let a file count as read."""
+        self.see("identity", file)
+        self.files.add(file)
+
+    def run(self, file: str) -> None:
+        """Let the source of a module count as run."""
+        self.see("identity", file)
+        self.modules.add(file)
+
+    def probe(self, path: str) -> None:
+        """Let it count as asked what is at a path."""
+        self.see("state", path)
+        self.see("lead", path)
+        self.probes.add(path)
+
+    def list_names(self, folder: str) -> None:
+        """Let the names in a folder count as read."""
+        self.see("names", folder)
+        self.listings.add(folder)
+
+    def search(self, folder: str) -> None:
+        """Let it count as searched for a module."""
+        self.see("modules", folder)
+        self.searches.add(folder)
 
     def add(self, other: Uses) -> None:
         """Let what the other used count as used here, too."""
         self.files |= other.files
         self.variables |= other.variables
         self.doubts |= other.doubts
+        self.seen = self.seen | other.seen
 
     def beyond(self, known: Uses) -> Uses:
         """Return what is used here and not there; doubts are doubts all the same."""
@@ -98,6 +133,9 @@ class Uses:
                 raise Doubt(f"{file}, which it read, cannot be read any more") from error
             if max(status.st_mtime_ns, status.st_ctime_ns) > self.started:
                 raise Doubt(f"{file} changed while it was counted")
+        for (kind, subject), was in self.seen.items():
+            if fact(kind, subject) != was:
+                raise Doubt(f"{subject} changed while it was counted")
         known = {os.path.realpath(path) for path in (*content, *self.listings, *self.searches)}
         return Manifest.of(
             {
@@ -122,7 +160,7 @@ class Watch:
         """Watch nothing yet."""
         # What installed modules use while they are imported, which they are but once, determines every later build.
         self._imports = Uses()
-        self._ran_before: set[str] = set()  # sources that builds ran; a module of which may stay loaded
+        self.has_run_code = False  # of a user's, in a build: who knows what that has changed
         self._sought: set[str] = set()  # names of modules that anybody wanted
         self._at_first = _top_names()
         self._brought: set[str] = set()  # names of modules that builds loaded, and that stay
@@ -140,6 +178,7 @@ class Watch:
             _VARIABLE: self._read_variable,
             _VARIABLES: self._read_variables,
             _PLACE: self._asked_for_place,
+            _SOUGHT: self._sought_module,
         }
 
     @contextmanager
@@ -161,20 +200,23 @@ class Watch:
     def build(self) -> Iterator[Uses]:
         """Return what is used inside; complete at the end."""
         self._build = used = Uses()
-        used.files |= self._loaded_sources() - self._ran_before
+        for file in self._loaded_sources():
+            used.read(file)
         try:
             with _Tee(used, "stdout"), _Tee(used, "stderr"):
                 yield used
         finally:
             self._build = None
             used.add(self._imports)
-            used.searches |= _open_places()
-            used.probes |= {os.path.join(place, name) for place in used.searches for name in self._missing()}  # noqa: PTH118
-            used.modules |= self._ran_before & self._loaded_sources()
+            self._search(used)
+            for name in self._sought:
+                if (top := name.partition(".")[0]) not in sys.modules:
+                    for place in used.searches:
+                        used.probe(os.path.join(place, top))  # noqa: PTH118  # any folder of that name would be a package
             for name in sorted(self._brought & {name for place in used.searches for name in _names_in(place)}):
                 used.doubts[f"it may mean another {name} than the one that an earlier target has loaded"] = None
             self._brought = _top_names() - self._at_first
-            self._ran_before |= used.modules
+            self.has_run_code = self.has_run_code or bool(used.modules)
 
     def _loaded_sources(self) -> set[str]:
         """Return the sources of all loaded modules that are neither installed nor ours."""
@@ -189,13 +231,10 @@ class Watch:
                 self._libraries[name] = module
         return found
 
-    def _missing(self) -> set[str]:
-        """Return the places of modules that were not there: any folder of that name would be a package."""
-        return {
-            name.replace(".", os.sep)
-            for name in self._sought
-            if name not in sys.modules and name.partition(".")[0] not in sys.modules
-        }
+    def _search(self, build: Uses) -> None:
+        """Let modules count as looked for wherever Python looks now."""
+        for place in _open_places() - build.searches:
+            build.search(place)
 
     def notice(self, event: str, args: tuple[Any, ...]) -> None:
         """Take down what an event tells of: one of Python's, or of the stand-ins below."""
@@ -243,9 +282,9 @@ class Watch:
                 self._doubt(f"it writes {path}")
         elif origin == "import":
             if Path(path).is_file():
-                self._imports.files.add(path)
+                self._imports.read(path)
         elif self._build is not None:
-            self._build.files.add(path)
+            self._build.read(path)
 
     def _ran(self, code: object) -> None:
         if self._build is None or not isinstance(code, CodeType):
@@ -254,8 +293,8 @@ class Watch:
             if _origin() == "user" and (name := doubtful_name(code)):
                 self._doubt(f"it runs text that names {name}")
         elif not code.co_filename.startswith(_PROGRAM) and not _is_installed(code.co_filename):
-            self._build.modules.add(code.co_filename)
-            self._build.searches |= _open_places()  # where its imports may look, also if they find all loaded
+            self._build.run(code.co_filename)
+            self._search(self._build)  # where its imports may look, also if they find all loaded
 
     def _listed(self, folder: object) -> None:
         path = "." if folder is None else _path(folder)
@@ -264,9 +303,9 @@ class Watch:
         if f"{path}{os.sep}".startswith((_PROGRAM, *_MACHINE)):
             return
         if _by_import():
-            self._build.searches.add(path)
+            self._build.search(path)
         elif _origin() != "import":
-            self._build.listings.add(path)
+            self._build.list_names(path)
 
     def _scanned(self, folder: object) -> None:
         self._listed(folder)
@@ -276,12 +315,27 @@ class Watch:
     def _looked_for(self, target: object, *_how: object) -> None:
         path = _path(target)
         if self._build is not None and path is not None and _origin() != "import":
-            self._build.probes.add(path)
+            self._build.probe(path)
 
     def _imported(self, name: str, file: str | None, *_paths: object) -> None:
-        self._sought.add(name)
+        self._sought_module(name)
         if file is not None and not _is_installed(file):
             self._doubt(f"it loads compiled code: {file}")
+
+    def _sought_module(self, name: object, package: object = None) -> None:
+        if not isinstance(name, str) or (name.startswith(".") and not isinstance(package, str)):
+            return  # who asks so gets an error
+        name = importlib.util.resolve_name(name, package if isinstance(package, str) else None)
+        self._sought.add(name)
+        if self._build is not None:
+            self._search(self._build)
+            top, dot, _ = name.partition(".")
+            if top not in sys.modules:
+                for place in self._build.searches:
+                    self._build.see("state", os.path.join(place, top))  # noqa: PTH118  # the same
+            elif dot:  # the package may be gone when the build is over
+                for path in _missing_in_package(name):
+                    self._build.probe(path)
 
     def _read_variables(self, _environ: object) -> None:
         if _origin() in {"user", "library"}:
@@ -337,12 +391,13 @@ def _stand_ins(watch: Watch) -> Iterator[None]:
         replaced.append((owner, name, function))
 
     replace(environ, "__getitem__", _VARIABLE)
-    for name in ("__iter__", "__len__"):
+    for name in ("__iter__", "__len__", "__repr__"):
         replace(environ, name, _VARIABLES)
     for name in ("stat", "lstat", "access", "readlink"):
         replace(os, name, _LOOKED_FOR, _is_elsewhere)
     for name in ("getcwd", "getcwdb"):
         replace(os, name, _PLACE)
+    replace(importlib.util, "find_spec", _SOUGHT)
     try:
         yield
     finally:
@@ -403,13 +458,16 @@ def _origin() -> Origin:
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # the caller's caller
     is_library = False
     inside = True  # our own functions, that lead here
+    is_ours = False
     while frame is not None:
         code = frame.f_code
         file = code.co_filename
         if file.startswith(_HERE):
             if not inside:
+                is_ours = True
                 break
         elif file.startswith(("<", _PROGRAM)):
+            is_ours = is_ours or file.startswith(_PROGRAM)
             inside = False
         elif not _is_installed(file):
             return "user"
@@ -419,6 +477,8 @@ def _origin() -> Origin:
             inside = False
             is_library = is_library or "site-packages" in file
         frame = frame.f_back
+    if not is_ours:  # a thread's, of which it does not show who started it
+        return "user"
     return "library" if is_library else "paramcount"
 
 
@@ -452,6 +512,15 @@ def _place() -> tuple[int, int]:
 def _path(place: object) -> str | None:
     """Return the path that a function of ``os`` was called with; None for a descriptor."""
     return os.fsdecode(place) if isinstance(place, str | bytes | os.PathLike) else None
+
+
+def _missing_in_package(name: str) -> list[str]:
+    """Return where a folder would be the first part of a module's name that is not loaded, unless that is installed."""
+    package, _, part = name.rpartition(".")
+    while package not in sys.modules:
+        package, _, part = package.rpartition(".")
+    paths = getattr(sys.modules[package], "__path__", ())
+    return [os.path.join(path, part) for path in paths if not _is_installed(path)]  # noqa: PTH118  # the same
 
 
 def _open_places() -> set[str]:

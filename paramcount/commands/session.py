@@ -149,17 +149,21 @@ class Session:
             status.stop()
 
 
+_OFF = {"", "0", "off", "no", "false"}  # as a value of PARAMCOUNT_CACHE, and so no folder's name
+
+
 def cache_off() -> str | None:
     """Return what in the environment turns the cache off; None if nothing does."""
     named = os.environ.get("PARAMCOUNT_CACHE")
-    if named is not None and named.lower() in {"", "0", "off", "no", "false"}:
+    if named is not None and named.lower() in _OFF:
         return f"PARAMCOUNT_CACHE={named}"
     return "CI is set" if os.environ.get("CI") else None
 
 
 def cache_folder() -> Path:
     """Return the folder of the cache: that of PARAMCOUNT_CACHE, or one where the platform has its caches."""
-    if named := os.environ.get("PARAMCOUNT_CACHE"):
+    named = os.environ.get("PARAMCOUNT_CACHE", "")
+    if named.lower() not in _OFF:
         return Path(named).expanduser().absolute()
     from platformdirs import user_cache_path
 

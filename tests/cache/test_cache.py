@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import py_compile
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from paramcount.cache import Cache, NotKept, key
+from paramcount.cache.watch import Uses, Watch
 from paramcount.errors import ParamcountError
 from paramcount.sources import Target, read
 from tests.conftest import MODELS
@@ -93,6 +97,55 @@ def relinked(name: str, target: str) -> None:
     link = Path(name)
     link.unlink()
     link.symlink_to(target)
+
+
+SOUGHT = {
+    "a folder that would be a package": ("9 if find_spec('extra') else 8", "extra/x.txt"),
+    "a folder that would be a package in another": ("9 if find_spec('pkg.extra') else 8", "pkg/extra/x.txt"),
+    "a module where Python looked for a moment": ("9 if found_in_lib() else 8", "lib/extra.py"),
+}
+SEEKING = """
+import os, sys
+from importlib.util import find_spec
+from torch import nn
+import pkg
+def found_in_lib():
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "lib"))
+    try:
+        import extra
+    except ImportError:
+        return False
+    finally:
+        sys.path.pop(0)
+    return True
+"""
+
+
+@pytest.mark.parametrize("reason", SOUGHT)
+def test_a_module_that_was_sought_and_missing_determines_it(reason: str, kept: Kept, folder: Path) -> None:
+    found, path = SOUGHT[reason]
+    Path("pkg").mkdir()
+    Path("pkg/__init__.py").touch()
+    Path("net.py").write_text(f"{SEEKING}def build(): return nn.Linear({found}, 1)\n")
+    net = Target("net.py:build")
+    assert kept.total(net) == 9
+    assert kept.has(net)
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).touch()
+    assert not kept.has(net)
+    assert kept.total(net) == 10
+
+
+def test_who_may_run_a_file_determines_it(kept: Kept, folder: Path) -> None:
+    Path("net.py").write_text(
+        "import os\nfrom torch import nn\ndef build(): return nn.Linear(9 if os.access('run', os.X_OK) else 8, 1)\n"
+    )
+    Path("run").touch()
+    Path("run").chmod(0o644)
+    assert kept.total(Target("net.py:build")) == 9
+    assert kept.has(Target("net.py:build"))
+    Path("run").chmod(0o755)
+    assert not kept.has(Target("net.py:build"))
 
 
 LINKED = {
@@ -228,6 +281,20 @@ def test_what_is_installed_determines_it(
     assert kept.has(net)
 
 
+def test_a_variable_that_a_thread_reads_determines_it(
+    kept: Kept, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("net.py").write_text(
+        "import os\nfrom concurrent.futures import ThreadPoolExecutor\nfrom torch import nn\n"
+        "def build(): return nn.Linear(int(ThreadPoolExecutor(1).submit(os.getenv, 'EXTRA').result()), 1)\n"
+    )
+    monkeypatch.setenv("EXTRA", "2")
+    assert kept.total(Target("net.py:build")) == 3
+    assert kept.has(Target("net.py:build"))
+    monkeypatch.setenv("EXTRA", "3")
+    assert not kept.has(Target("net.py:build"))
+
+
 def test_where_python_looks_for_modules_determines_it(
     kept: Kept, net: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,11 +310,12 @@ def test_where_python_looks_for_modules_determines_it(
     assert not kept.has(net)
 
 
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "ATEN_CPU_CAPABILITY", "PYTHONHASHSEED"])
 def test_a_variable_that_compiled_code_reads_determines_it(
-    kept: Kept, net: Target, monkeypatch: pytest.MonkeyPatch
+    name: str, kept: Kept, net: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept.total(net)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.setenv(name, "7")
     assert not kept.has(net)
 
 
@@ -301,11 +369,17 @@ DOUBTS = {
     "changes the current folder": "import os\nos.chdir('..')",
     "all of the environment": "import os\nCOPY = dict(os.environ)",
     "reads all of the environment": "import os\nlen(os.environ)",
+    "it reads all of the environment": "import os\nstr(os.environ)",
     "runs text that names time": "exec('import time; NOW = time.time()')",
     "scans a folder by itself": "import os\nSIZE = sum(entry.stat().st_size for entry in os.scandir('.'))",
     "compiled code": "import ctypes\nctypes.CDLL(None)",
     "is large": "open('large.bin', 'rb').close()",
     "opens a database": "import sqlite3\nsqlite3.connect(':memory:').close()",
+    # in a thread that shows nothing of who started it
+    "/proc/uptime": "import os\nfrom concurrent.futures import ThreadPoolExecutor\nfrom pathlib import Path\n"
+    "ThreadPoolExecutor(1).submit(Path.read_text, Path('/proc/uptime')).result()",
+    "it runs a process": "import subprocess\nfrom concurrent.futures import ThreadPoolExecutor\n"
+    "ThreadPoolExecutor(1).submit(subprocess.check_output, ['true']).result()",
 }
 
 
@@ -329,6 +403,52 @@ def test_a_file_that_changes_while_the_model_is_built_is_not_taken_for_what_was_
     # Where a test changes it, the events look as if a user had: this one is a file of no event.
     monkeypatch.setattr(tests, "edit", lambda: os.utime("net.py", (2**31, 2**31)), raising=False)
     assert kept.total(Target("net.py:build")) == 2
+    assert not kept.has(Target("net.py:build"))
+
+
+DURING: dict[str, tuple[str, Callable[[], object]]] = {
+    "a file that is looked for comes": ("Path('wide').exists()", lambda: Path("wide").touch()),
+    "a file that is looked for goes": ("Path('there').exists()", lambda: Path("there").unlink()),
+    "a folder that is listed gets more": ("os.listdir('listed')", lambda: Path("listed/more").touch()),
+    "a module that was missing comes": ("find_spec('extra')", lambda: Path("extra.py").touch()),
+    "a package that was missing comes": ("find_spec('extra')", lambda: Path("extra").mkdir()),
+    "a link leads elsewhere": ("Path('link/a').read_text()", lambda: relinked("link", "walked")),
+    "a folder is another": (
+        "Path('listed/a').read_text()",
+        lambda: (Path("listed").rename("was"), Path("walked").rename("listed")),
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", DURING)
+def test_what_changes_after_it_was_read_is_not_taken_for_what_was_read(
+    reason: str, kept: Kept, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is so again when what the outcome depends on is written down, so that a later look would find no change."""
+    reads, change = DURING[reason]
+    for name in ("listed", "walked"):
+        Path(name).mkdir()
+        Path(name, "a").write_text(name)
+    Path("link").symlink_to("listed")
+    Path("there").touch()
+    Path("net.py").write_text(
+        "import os\nfrom importlib.util import find_spec\nfrom pathlib import Path\nfrom torch import nn\n"
+        f"READ = {reads}\ndef build(): return nn.Linear(1, 1)\n"
+    )
+    build = Watch.build
+
+    @contextmanager
+    def changed_before_its_end(watch: Watch) -> Iterator[Uses]:
+        with build(watch) as used:
+            yield used
+            watch._build = None  # another process does it
+            change()
+            watch._build = used
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "build", changed_before_its_end)
+        assert kept.total(Target("net.py:build")) == 2
+    assert " changed while it was counted" in kept.said[-1]
     assert not kept.has(Target("net.py:build"))
 
 
@@ -410,33 +530,71 @@ def test_a_module_that_an_earlier_target_loaded_may_be_another_than_the_next_wou
     kept: Kept, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process of its own would find the module beside the model; this one has the installed one already."""
-    (folder / "lib" / "site-packages").mkdir(parents=True)
-    (folder / "lib" / "site-packages" / "sizes.py").write_text("WIDTH = 1\n")
-    monkeypatch.syspath_prepend(folder / "lib" / "site-packages")
-    for name in ("first", "second"):
-        (folder / name).mkdir()
-        (folder / name / "net.py").write_text(
-            "from torch import nn\nimport sizes\ndef build(): return nn.Linear(sizes.WIDTH, 1)\n"
-        )
+    place = folder / "lib" / "site-packages"
+    place.mkdir(parents=True)
+    (place / "sizes.py").write_text("WIDTH = 1\n")
+    monkeypatch.syspath_prepend(place)
+    net = "from torch import nn\nimport sizes\ndef build(): return nn.Linear(sizes.WIDTH, 1)\n"
+    (place / "sized.py").write_text(net)
+    (folder / "second").mkdir()
+    (folder / "second" / "net.py").write_text(net)
     (folder / "second" / "sizes.py").write_text("WIDTH = 2\n")
     cache = kept.cache()
     try:
-        for name in ("first", "second"):
-            cache.read(Target(f"{name}/net.py:build"))
+        cache.read(Target("sized:build"))
+        cache.read(Target("second/net.py:build"))
     finally:
-        sys.modules.pop("sizes", None)
-    assert kept.has(Target("first/net.py:build"))
+        for name in ("sizes", "sized"):
+            sys.modules.pop(name, None)
+    assert kept.has(Target("sized:build"))
+    assert kept.said[1].endswith("it may mean another sizes than the one that an earlier target has loaded")
     assert not kept.has(Target("second/net.py:build"))
     assert kept.total(Target("second/net.py:build")) == 3
     assert kept.has(Target("second/net.py:build"))
 
 
-def test_one_target_does_not_depend_on_what_another_read(kept: Kept, net: Target) -> None:
-    Path("other.py").write_text("from torch import nn\nopen('only.txt').close()\ndef build(): return nn.Linear(1, 1)\n")
-    Path("only.txt").write_text("")
+CHANGES = {
+    "a variable": ("os.environ['EXTRA'] = '1'", "int(os.environ.get('EXTRA', '0'))"),
+    "a layer of PyTorch's": ("nn.Identity.width = 1", "getattr(nn.Identity, 'width', 0)"),
+    "a setting of Python's": (
+        "sys.setrecursionlimit(sys.getrecursionlimit() + 1)",
+        f"sys.getrecursionlimit() - {sys.getrecursionlimit()}",
+    ),
+    "a name that all modules know": ("builtins.width = 1", "getattr(builtins, 'width', 0)"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_is_kept_of_what_comes_after_code_of_a_users(
+    change: str, kept: Kept, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files in one process see one another's changes to it; in processes of their own, they do not."""
+    changes, reads = CHANGES[change]
+    imports = "import builtins, os, sys\nfrom torch import nn\n"
+    Path("one.py").write_text(f"{imports}{changes}\ndef build(): return nn.Linear(1, 1)\n")
+    Path("two.py").write_text(f"{imports}def build(): return nn.Linear(1 + {reads}, 1)\n")
+    monkeypatch.setenv("EXTRA", "0")
+    monkeypatch.setattr(builtins, "width", 0, raising=False)
+    cache, limit = kept.cache(), sys.getrecursionlimit()
+    try:
+        cache.read(Target("one.py:build"))
+        polluted = cache.read(Target("two.py:build"))
+    finally:
+        sys.setrecursionlimit(limit)
+        if hasattr(nn.Identity, "width"):
+            del nn.Identity.width
+    assert sum(param.numel or 0 for param in polluted.params) == 3
+    assert kept.said[-1].endswith("not kept: an earlier target has run code of its own in this process")
+    assert not kept.has(Target("two.py:build"))
+    monkeypatch.setenv("EXTRA", "0")
+    builtins.width = 0  # type: ignore[attr-defined]  # that is the point
+    assert kept.total(Target("two.py:build")) == 2
+    assert kept.has(Target("two.py:build"))
+
+
+def test_a_target_that_runs_no_code_of_a_users_leaves_the_next_its_place(kept: Kept, net: Target) -> None:
     cache = kept.cache()
-    cache.read(Target("other.py:build"))
+    cache.read(Target("squeezenet1_1"))
     cache.read(net)
-    Path("only.txt").write_text("more")
-    assert not kept.has(Target("other.py:build"))
+    assert kept.has(Target("squeezenet1_1"))
     assert kept.has(net)

@@ -48,6 +48,21 @@ def test_without_v_nothing_is_said(cache: Path, run: Run) -> None:
     assert [run("net.py").err for _ in range(2)] == ["building\n"] * 2
 
 
+@pytest.mark.parametrize("value", ["0", "off"])
+def test_a_value_that_turns_it_off_names_no_folder(
+    value: str, cache: Path, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARAMCOUNT_CACHE", value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "xdg"))  # on Linux
+    monkeypatch.setenv("HOME", str(folder / "home"))  # elsewhere
+    precious = folder / value / f"{'0' * 40}.entry"
+    precious.parent.mkdir()
+    precious.touch()
+    assert str(folder / value) not in run("cache").out
+    assert str(folder / value) not in run("cache", "--clear").out
+    assert precious.exists()
+
+
 @pytest.mark.parametrize("value", ["", "0", "off", "OFF", "no", "false"])
 def test_the_variable_turns_it_off(value: str, cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARAMCOUNT_CACHE", value)
@@ -125,7 +140,7 @@ def test_a_hit_imports_no_torch(cache: Path, folder: Path) -> None:
     (folder / "net.py").write_text(NET.replace("print('building')\n", ""))
     code = (
         "import sys\nfrom paramcount.cli import main\n"
-        "assert main(['net.py:build', 'squeezenet1_0', '--depth', '1']) == 0\n"
+        "assert main(['squeezenet1_0', 'net.py:build', '--depth', '1']) == 0\n"
         "print(sorted({'torch', 'torchvision', 'numpy', 'yaml', 'pydantic'} & set(sys.modules)), file=sys.stderr)"
     )
     cold, warm = (
