@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ settings.load_profile("unhurried")
 
 # No test finds what another left, or the user's own: the tests of the cache name a folder. Child processes inherit it.
 os.environ["PARAMCOUNT_CACHE"] = "off"
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, which some of them press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +16,7 @@ import paramcount
 from paramcount.commands.counting import Failure, Job, count_all, document
 from paramcount.commands.session import Output, Session
 from paramcount.errors import (
+    ParamcountError,
     UnknownTarget,
     UnknownValue,
     UsageError,
@@ -28,8 +30,12 @@ from paramcount.inputs import Input
 from paramcount.outline import Depth, Options, Sort, comparison, faults, outline
 from paramcount.report import Report
 from paramcount.routing import Routing
+from paramcount.sources import resolve
 from paramcount.units import exact
 from paramcount.urls import shown, with_part
+
+if TYPE_CHECKING:
+    from paramcount.cache import Cache
 
 Format = Literal["table", "tree", "markdown", "csv", "tsv", "json"]
 Value = Literal["total", "trainable", "frozen", "unknown", "bytes", "buffers", "active"]
@@ -232,7 +238,6 @@ def count(
         "only": only,
         "active": active or (),
         "inputs": inputs or (),
-        "cache": session.cache(),
     }
     for text in active or ():
         Routing.parse(text)  # a slip there is one of the command, not of every target
@@ -242,8 +247,9 @@ def count(
         raise UsageError(f"--output {output} would overwrite a target")
     commands = context.parent.command.list_commands(context) if context.parent else ()  # type: ignore[attr-defined]  # a group's
     with Output(output) as destination:
-        with _begun(_jobs(_words(targets, key), keywords, commands)) as jobs:
-            counted = count_all(session, jobs)
+        with _begun(_jobs(_words(targets, key), keywords, session.cache(), commands)) as jobs:
+            are_apart = len(jobs) > 1 and any(job.isolated for job in jobs)
+            counted = count_all(session, jobs, forked=are_apart)
         reports = [result for result in counted if isinstance(result, Report)]
         if value is not None or machine:  # which say nothing but numbers
             session.warn(fault.text for report in reports for fault in faults(report))
@@ -258,18 +264,30 @@ def count(
     return gravest(session.exit_codes)
 
 
-def _jobs(words: list[str], keywords: dict[str, Any], commands: Iterable[str]) -> list[Job[Report]]:
+def _jobs(
+    words: list[str], keywords: dict[str, Any], cache: Cache | None, commands: Iterable[str]
+) -> list[Job[Report]]:
     def job(word: str) -> Job[Report]:
-        def counted() -> Report:
+        def counted(cache: Cache | None) -> Report:
             try:
-                return paramcount.count(word, **keywords)
+                return paramcount.count(word, **keywords, cache=cache)
             except UnknownTarget as error:
                 _name_commands_too(error, word, commands)
                 raise
 
-        return Job(shown(word), shown(word), counted)
+        recall = None if cache is None else partial(counted, cache.only_kept())
+        return Job(shown(word), shown(word), partial(counted, cache), recall, isolated=_runs_code(word))
 
     return [job(word) for word in words]
+
+
+def _runs_code(word: str) -> bool:
+    """Whether code that is no library's may run, and change this process for the models after it."""
+    try:
+        source, _ = resolve(word)
+    except ParamcountError:  # the job itself will say so
+        return False
+    return "torch" in source.LIBRARIES
 
 
 @contextmanager

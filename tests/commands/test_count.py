@@ -116,6 +116,21 @@ def test_several_targets_are_compared_after_their_tables(run: Run) -> None:
     assert run(CNN, FROZEN, "--depth", "0").out.count("Total") == 0  # only the comparison
 
 
+def test_the_code_of_one_target_changes_nothing_for_the_next(run: Run, folder: Path) -> None:
+    (folder / "one.py").write_text(
+        "import os\nfrom torch import nn\nos.environ['NET_WIDTH'] = '64'\n"
+        "class Net(nn.Conv1d):\n    def __init__(self):\n"
+        "        super().__init__(1, 2, 3)\n        nn.Linear = nn.Conv2d\n"
+    )
+    (folder / "other.py").write_text(
+        "import os\nfrom torch import nn\n"
+        "class Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Linear(int(os.environ.get('NET_WIDTH', '8')), 2))\n"
+    )
+    assert run("one.py:Net", "other.py:Net", "--value", "total").out.split() == ["8", "18"]
+    assert run("other.py:Net", "one.py:Net", "--value", "total").out.split() == ["18", "8"]
+
+
 def test_a_target_that_fails_does_not_stop_the_others(run: Run) -> None:
     outcome = run("resnet5O", CNN, "-f", "json")
     assert outcome.code == 2
