@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from paramcount import __version__
+from paramcount.commands import completion
 from paramcount.commands.counting import document
 from paramcount.commands.session import Color, Session
 from paramcount.commands.values import leave_unconverted
@@ -52,6 +53,17 @@ class _Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # Typer's
         return list(_COMMANDS)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return what the word may become: a command, or what may follow the one that may be left out."""
+        found = super().shell_complete(ctx, incomplete)
+        if not incomplete:
+            return found
+        count = self.get_command(ctx, "count")
+        with count.make_context("count", [], parent=ctx, resilient_parsing=True) as inside:
+            left_out = count if incomplete.startswith("-") else count.params[0]
+            words = {item.value for item in found}
+            return found + [item for item in left_out.shell_complete(inside, incomplete) if item.value not in words]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in _COMMANDS:
@@ -129,7 +141,13 @@ def _global(
 
 
 def main(args: Sequence[str]) -> int:
-    """Run one command, and return the exit code."""
+    """Run one command, or complete one for a shell, and return the exit code."""
+    if os.environ.get(completion.INSTRUCTION):
+        return completion.complete(lambda: app([], prog_name="paramcount", standalone_mode=False))
+    return _carried_out(args)
+
+
+def _carried_out(args: Sequence[str]) -> int:
     session = Session()
     try:
         with patience(_timeout()):

@@ -152,11 +152,21 @@ def test_what_says_nothing_of_a_model_loads_no_library_of_models(args: list[str]
     assert ("yaml" in loaded) == (args == ["schema"])  # what it prints is in the module that reads models.yaml
 
 
-def test_completion_loads_no_library_of_models() -> None:
-    asked = {"_PARAMCOUNT_COMPLETE": "complete_bash", "COMP_WORDS": "paramcount co", "COMP_CWORD": "1"}
+@pytest.mark.parametrize(
+    "words",
+    ["co", "count\nresn", "timm\n:\nvit", f"{Path(__file__).parent}/models/tutorial_cnn.py\n:\n", "list\n--source\n"],
+)
+def test_completion_loads_no_library_of_models(words: str) -> None:
+    asked = {
+        "_PARAMCOUNT_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"paramcount\n{words}",
+        "COMP_CWORD": f"{words.count(chr(10)) + 1}",
+    }
     loaded = modules_after(
-        f"import os\nos.environ |= {asked!r}\nfrom paramcount.cli import main\n"
-        "try: main([])\nexcept SystemExit as end: assert not end.code"
+        f"import os\nos.environ |= {asked!r}\nfrom contextlib import redirect_stdout\nfrom io import StringIO\n"
+        "from paramcount.cli import main\n"
+        "with redirect_stdout(StringIO()) as said: assert main([]) == 0\n"
+        "assert said.getvalue().strip()"
     )
     assert "paramcount.cli" in loaded
     assert not loaded & {*MODEL_LIBRARIES, "numpy", "yaml"}

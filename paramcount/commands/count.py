@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import paramcount
+from paramcount.commands import completion
 from paramcount.commands.counting import Failure, Job, count_all, document
 from paramcount.commands.session import Output, Session
 from paramcount.errors import (
@@ -89,6 +90,7 @@ def count(
             metavar="TARGET",
             help="What to count; - reads targets from stdin, one a line, /dev/stdin a file.",
             show_default=False,
+            autocompletion=completion.targets,
         ),
     ],
     arg: Annotated[
@@ -190,6 +192,7 @@ def count(
         typer.Option(
             metavar=f"<{'|'.join(_GROUPINGS)}>",
             help="Sort the parameters into groups, as a further table. Repeatable.",
+            autocompletion=lambda: _GROUPINGS,
             rich_help_panel="Display",
         ),
     ] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import paramcount
+from paramcount.commands import completion
 from paramcount.commands.counting import Failure, Job, count_all, document
 from paramcount.commands.session import Output, Session
 from paramcount.commands.specs import job
@@ -47,9 +48,14 @@ class Diff:
 def diff(
     context: typer.Context,
     old: Annotated[
-        str, typer.Argument(metavar="OLD", help="A target, a saved report, a name in models.yaml, or lock:NAME.")
+        str,
+        typer.Argument(
+            metavar="OLD",
+            help="A target, a saved report, a name in models.yaml, or lock:NAME.",
+            autocompletion=completion.comparable,
+        ),
     ],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The same.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The same.", autocompletion=completion.comparable)],
     config: Annotated[
         str | None, typer.Option("-c", "--config", metavar="FILE", help="Where names are looked up.")
     ] = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import paramcount
+from paramcount.commands import completion
 from paramcount.commands.counting import Failure, Job, count_all
 from paramcount.commands.session import Output, Session, others_print_to_stderr
 from paramcount.errors import EXIT_OK, UsageError, gravest
@@ -35,7 +36,10 @@ def init(
     targets: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="TARGET", help="What to count; by default the models of the files here.", show_default=False
+            metavar="TARGET",
+            help="What to count; by default the models of the files here.",
+            show_default=False,
+            autocompletion=completion.targets,
         ),
     ] = None,
     config: Annotated[str, typer.Option("-c", "--config", metavar="FILE", help="The file to write.")] = "models.yaml",

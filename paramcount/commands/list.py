@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from paramcount.catalogue import Counted, Limits, Name, Sort, ordered, table, table_of_names
+from paramcount.commands import completion
 from paramcount.commands.counting import Failure, Job, count_all, envelope
 from paramcount.commands.session import Output, Session
 from paramcount.commands.specs import Jobs, ShardOf, sharded
@@ -70,11 +71,20 @@ def list_models(
     context: typer.Context,
     pattern: Annotated[
         str | None,
-        typer.Argument(metavar="PATTERN", help="Which models, such as '*vit*'; all by default.", show_default=False),
+        typer.Argument(
+            metavar="PATTERN",
+            help="Which models, such as '*vit*'; all by default.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Whose models: torchvision or timm; by default those of all that are there."),
+        typer.Option(
+            metavar="NAME",
+            help="Whose models: torchvision or timm; by default those of all that are there.",
+            autocompletion=completion.catalogues,
+        ),
     ] = None,
     counts: Annotated[bool, typer.Option("--counts", help="Count each model, without building its weights.")] = False,
     most: Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from paramcount.budgets import judge
+from paramcount.commands import completion
 from paramcount.commands.counting import Job
 from paramcount.commands.session import Session
 from paramcount.errors import Mistakes, ParamcountError, UnknownTarget, UnmatchedPattern, UsageError
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 
 
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME", help="Which models; all by default.", show_default=False)
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME",
+        help="Which models; all by default.",
+        show_default=False,
+        autocompletion=completion.configured,
+    ),
 ]
 Jobs = Annotated[
     int | None,
