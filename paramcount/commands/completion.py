@@ -64,7 +64,7 @@ def comparable(context: typer.Context, incomplete: str) -> list[str]:
     """Return what diff compares: a target, a name in models.yaml, or what is locked of that."""
     start, is_locked = incomplete.removeprefix("lock:"), incomplete.startswith("lock:")
     names = configured(context, start)
-    return [f"lock:{name}" for name in names] if is_locked else [*names, *targets(incomplete)]
+    return [f"lock:{name}" for name in names] if is_locked else list(dict.fromkeys([*names, *targets(incomplete)]))
 
 
 def _models(start: str) -> Iterator[str]:

@@ -59,7 +59,7 @@ class _File:
                 for alias in aliases:
                     self._imported[alias.asname or alias.name] = f"{'.' * level}{module or ''}.{alias.name}"
             case ast.ClassDef(name=name, bases=bases):
-                self._classes[name] = any(self._is_model(base) for base in bases)
+                self._classes[name] = any(self._is_model(_maker(base)) for base in bases)
                 if self._classes[name]:
                     self.models[name] = None
             case ast.FunctionDef(name=name, returns=returns) if returns is not None:
@@ -76,6 +76,8 @@ class _File:
         """Whether a class is a module; one of a library that is not known here may be, but not ``surely``."""
         if isinstance(expression, ast.Subscript):  # a generic class
             expression = expression.value
+        if not isinstance(expression, ast.Name | ast.Attribute):
+            return False
         root, _, rest = ast.unparse(expression).partition(".")
         if not rest and root in self._classes:
             return self._classes[root]
@@ -87,6 +89,11 @@ class _File:
             return last.endswith("Module") or (path.startswith("torch.nn.") and last not in {"Parameter", "Buffer"})
         is_elsewhere = bool(origin) and library not in sys.stdlib_module_names and not last.endswith(_NO_MODELS)
         return is_elsewhere and not surely
+
+
+def _maker(base: ast.expr) -> ast.expr:
+    """Return what makes a base where a call does, as of a namedtuple."""
+    return base.func if isinstance(base, ast.Call) else base
 
 
 def _unquoted(annotation: ast.expr) -> ast.expr:

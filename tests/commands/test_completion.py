@@ -131,6 +131,8 @@ def test_check_and_lock_complete_models_of_a_file_that_is_being_written(complete
     assert complete("check", "small", "s") == ["small", "slim"]
     assert complete("diff", "lock", ":", "sm") == ["small"]
     assert complete("diff", "sm") == ["small"]
+    (folder / "models.yaml").write_text("models: {resnet152: {target: resnet152}}")
+    assert complete("diff", "resnet15") == ["resnet152"]
 
 
 @pytest.mark.parametrize(
