@@ -11,23 +11,23 @@ from types import CodeType
 # By the dotted name that a source means, however it imports it. Seeds are no draws.
 _REASONS = {
     "the clock": (
-        r"time(?!\.(sleep|struct_time)\b)|datetime\.(datetime|date)(?!\.(strptime|fromisoformat|combine|min|max)\b)"
+        r"timeit|logging\.(makeLogRecord|LogRecord)|time(?!\.(sleep|struct_time)\b)|datetime\.(datetime|date)(?!\.(strptime|fromisoformat|combine|min|max)\b)"
         r"|numpy\.datetime64|pandas\.Timestamp\.(now|utcnow|today)"
     ),
     "chance": (
         r"(random|numpy\.random)(?!\.(seed|setstate|set_state|getstate|get_state)\b)"
-        r"|secrets|uuid\.(uuid[14]|getnode)|os\.(urandom|getrandom)|torch\.(random\.|cuda\.)?seed"
+        r"|secrets|ssl\.RAND_\w+|uuid\.(uuid[14]|getnode)|os\.(urandom|getrandom)|torch\.(random\.|cuda\.)?seed"
     ),
     "the process or its load": (
-        r"os\.(getpid|getppid|getuid|geteuid|getlogin|getloadavg|times|statvfs|get_terminal_size|sched_getaffinity)"
+        r"os\.(getpid|getppid|getuid|geteuid|getlogin|getloadavg|sysconf|umask|times|statvfs|get_terminal_size|sched_getaffinity)"
         r"|os\.environb?\._data|posix|sys\.stdin|psutil|resource|getpass"
         r"|shutil\.(disk_usage|get_terminal_size)|torch\.cuda\.(mem|memory|max_memory|utilization|list_gpu)\w*"
     ),
-    "the network": r"socket|platform\.(node|uname)|os\.uname",
+    "the network": r"socket|platform\.(node|uname|release|version|platform)|os\.uname",
     # Compiled, they open files that Python does not hear of.
     "files in an unseen way": (
         r"safetensors|tokenizers|sentencepiece|h5py|cv2|onnx|onnxruntime|lmdb|pyarrow|polars|duckdb|zarr|netCDF4|lxml"
-        r"|torch\.(jit\.load|(\w*Storage\.)?from_file|ops)|torchvision\.io|torchaudio"
+        r"|torch\.(_C\.PyTorchFileReader|jit\.load|(\w*Storage\.)?from_file|ops)|torchvision\.io|torchaudio"
     ),
 }
 _DOUBTFUL = {reason: re.compile(rf"(?:{names})(?![\w])") for reason, names in _REASONS.items()}
@@ -48,6 +48,15 @@ def doubts_in(file: str) -> Iterator[str]:
         for reason, form in _DOUBTFUL.items():
             if any(map(form.match, _readings(name))):
                 yield f"{file}:{line} names {name}: it may depend on {reason}"
+
+
+def seeds_in(file: str) -> bool:
+    """Whether a source gives somebody a seed."""
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return False
+    return any("seed" in (_called(node) or "") and node.args for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
 def doubtful_name(code: CodeType) -> str | None:
@@ -89,15 +98,23 @@ def _meant(tree: ast.Module) -> Iterator[tuple[int, str]]:
     while waiting:
         node = waiting.pop()
         inner, attributes = node, []
-        while isinstance(inner, ast.Attribute):
-            attributes.append(inner.attr)
-            inner = inner.value
+        while isinstance(inner, ast.Attribute) or (isinstance(inner, ast.Call) and _constant_name(inner)):
+            attributes.append(inner.attr if isinstance(inner, ast.Attribute) else _constant_name(inner) or "")
+            inner = inner.value if isinstance(inner, ast.Attribute) else inner.args[0]
         if not isinstance(inner, ast.Name):
             waiting.extend(ast.iter_child_nodes(inner))
             continue
         known = [meanings[inner.id]] if inner.id in meanings else [f"{module}.{inner.id}" for module in opened]
         for meaning in known:
             yield inner.lineno, ".".join([meaning, *reversed(attributes)])
+
+
+def _constant_name(node: ast.Call) -> str | None:
+    """Return the name of the attribute that ``getattr(thing, "name")`` means."""
+    if isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) == 2:  # noqa: PLR2004  # its own
+        name = node.args[1]
+        return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
+    return None
 
 
 def _meanings(tree: ast.Module) -> tuple[Mapping[str, str], list[str]]:

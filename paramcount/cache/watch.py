@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Literal, TextIO
 
-from paramcount.cache.doubts import doubtful_name, doubts_in
+from paramcount.cache.doubts import doubtful_name, doubts_in, seeds_in
 from paramcount.cache.key import PROGRAM
 from paramcount.cache.manifest import Doubt, Manifest, fact
 from paramcount.modules.failure import is_installed
@@ -30,12 +31,15 @@ _HERE = f"{Path(__file__).parent}{os.sep}"
 _PROGRAM = f"{PROGRAM}{os.sep}"
 _MACHINE = ("/proc/", "/sys/", "/dev/")  # what these say changes by itself
 _LOOKED_FOR, _VARIABLE, _VARIABLES, _PLACE = "look for", "read variable", "read variables", "read place"
-_SOUGHT = "seek module"
+_SOUGHT, _CLOCK, _STDIN = "seek module", "read clock", "read standard input"
 _MACHINERY = ("<frozen importlib", "<frozen zipimport")
+_LOGGING = re.compile(r"site-packages/(torch|torchvision|timm|transformers|huggingface_hub|tqdm|filelock)/")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 # What a build must not do if its outcome is to be kept, by the events that tell of it.
 _NETWORK = "it uses the network"
+_CHANCE = "it reads values that are drawn by chance"
+_RANDOM = "it draws from Python's random"
 _DOINGS = {
     _NETWORK: ("socket.connect", "socket.getaddrinfo", "socket.gethostby", "socket.bind", "socket.sendto", "urllib."),
     "it runs a process": ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn"),
@@ -45,6 +49,8 @@ _DOINGS = {
     ),
     "it changes the current folder": ("os.chdir", "os.fchdir"),
     "it loads compiled code": ("ctypes.dl",),
+    _CHANCE: ("paramcount.chance",),
+    _RANDOM: ("paramcount.random",),
     "it opens a database": ("sqlite3.connect",),
     "it asks its user": ("builtins.input",),
 }
@@ -120,12 +126,12 @@ class Uses:
             Doubt: it cannot be known; the message says why.
 
         """
+        for file in sorted(self.modules):
+            for doubt in doubts_in(file):  # these tell the place
+                raise Doubt(doubt)
         for doubt in self.doubts:
             raise Doubt(doubt)
         content = self.files | self.modules
-        for file in sorted(self.modules):
-            for doubt in doubts_in(file):
-                raise Doubt(doubt)
         for file in sorted(content):
             try:
                 status = Path(file).stat()
@@ -179,6 +185,8 @@ class Watch:
             _VARIABLES: self._read_variables,
             _PLACE: self._asked_for_place,
             _SOUGHT: self._sought_module,
+            _CLOCK: self._read_clock,
+            _STDIN: self._read_stdin,
         }
 
     @contextmanager
@@ -254,7 +262,9 @@ class Watch:
 
     def _did(self, doing: str) -> None:
         origin = _origin()
-        if doing == _NETWORK or (origin in {"user", "library"} and not _by_import()):
+        if doing == _RANDOM and self._build is not None and any(map(seeds_in, self._build.modules)):
+            return
+        if doing in {_NETWORK, _CHANCE, _RANDOM} or (origin in {"user", "library"} and not _by_import()):
             self._doubt(doing, lasting=origin == "import")
 
     def _doubt(self, why: str, *, lasting: bool = False) -> None:
@@ -337,6 +347,18 @@ class Watch:
                 for path in _missing_in_package(name):
                     self._build.probe(path)
 
+    def _read_clock(self) -> None:
+        # Python's own and the libraries of models time what they log; what others make of it, nobody knows.
+        asker = _asker()
+        if asker.startswith(("<", _PROGRAM)) or _LOGGING.search(asker) or self._build is None:
+            return
+        if (not _is_installed(asker) or "site-packages" in asker) and _origin() == "user":
+            self._doubt("it reads the clock")
+
+    def _read_stdin(self, *_args: object) -> None:
+        if _origin() in {"user", "library"}:
+            self._doubt("it reads its standard input")
+
     def _read_variables(self, _environ: object) -> None:
         if _origin() in {"user", "library"}:
             self._doubt("it reads all of the environment")
@@ -387,7 +409,8 @@ def _stand_ins(watch: Watch) -> Iterator[None]:
                 watch.notice(event, told)
             return function(*args, **kwargs)
 
-        setattr(owner, name, stand_in)
+        # As a function of a module's, it may be put into a class, and is then no method.
+        setattr(owner, name, stand_in if isinstance(owner, type) else staticmethod(stand_in))
         replaced.append((owner, name, function))
 
     replace(environ, "__getitem__", _VARIABLE)
@@ -398,6 +421,9 @@ def _stand_ins(watch: Watch) -> Iterator[None]:
     for name in ("getcwd", "getcwdb"):
         replace(os, name, _PLACE)
     replace(importlib.util, "find_spec", _SOUGHT)
+    replace(os, "read", _STDIN, lambda descriptor=None, *_args: descriptor == 0)
+    for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"):
+        replace(time, name, _CLOCK)
     try:
         yield
     finally:

@@ -47,7 +47,9 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
         Exception: the constructor's own, as the last way raised it.
 
     """
-    from paramcount.modules.weightless import Weightless, without_missing_devices
+    import torch
+
+    from paramcount.modules.weightless import CHANCE, Weightless, without_missing_devices
 
     attempt = Attempt()
     outputs = (_Output("stdout"), _Output("stderr"))
@@ -72,7 +74,10 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
         _demand_memory(attempt, failure)
         attempt.skipped_downloads.clear()
     with _undisturbed(attempt, outputs), without_missing_devices(attempt):
+        unseeded, before = torch.initial_seed(), torch.get_rng_state()
         made = construct()
+        if device != "cpu" and torch.initial_seed() == unseeded and not torch.equal(torch.get_rng_state(), before):
+            sys.audit(CHANCE)  # it read values, which may be drawn ones
     if device == "cpu":
         return made, _notes(attempt)
     reason = attempt.obstacle or _told(failure)
@@ -141,6 +146,8 @@ def _undisturbed(attempt: Attempt, outputs: Iterable[_Output] = ()) -> Iterator[
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad)
             torch.set_rng_state(random_state)
+            if random.getstate() != python_random_state:
+                sys.audit("paramcount.random")
             random.setstate(python_random_state)
             if _default_device() != device:
                 torch.set_default_device(device)

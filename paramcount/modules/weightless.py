@@ -35,6 +35,9 @@ LARGEST_UNINITIALIZED = 1 << 8
 # As a seed it goes wherever the generator's state goes, and ends when the constructor seeds anew.
 _ASTRAY = 0x7061_7261_6D63_6F75
 
+# The event that tells whoever listens, by sys.addaudithook, that a value is read that nobody seeded.
+CHANCE = "paramcount.chance"
+
 aten = torch.ops.aten
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -176,6 +179,9 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self.declared: dict[int, torch.UntypedStorage] = {}
         self.shells: list[tuple[StorageWeakRef, int]] = []  # what was not allocated, and its bytes
         self.unseeded = torch.default_generator.initial_seed()
+        # Real storages with values that nobody seeded, kept alive for the same reason; none of parameters, which are
+        # weights.
+        self.drawn: dict[int, torch.UntypedStorage] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -244,11 +250,42 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         if generator is not torch.default_generator or generator.initial_seed() != self.unseeded:
             generator.manual_seed(_ASTRAY)
 
+    def take_down_draw(self, made: Any, generator: torch.Generator | None) -> None:
+        """Take down that a value has been drawn, if nobody seeded what it is drawn from."""
+        if generator in (None, torch.default_generator) and torch.default_generator.initial_seed() == self.unseeded:
+            self.take_down(made)
+
+    def take_down(self, made: Any) -> None:
+        for tensor in _tensors_in(made if isinstance(made, list | tuple) else (made,)):
+            if (
+                not tensor.is_meta
+                and not isinstance(tensor, nn.Parameter)
+                and (address := _address(tensor)) is not None
+            ):
+                self.drawn[address] = tensor.untyped_storage()
+
+    def is_drawn(self, tensor: torch.Tensor) -> bool:
+        return bool(self.drawn) and _address(tensor) in self.drawn
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
         if self.paused:
             return func(*args, **kwargs)
         traits = _traits(func)
+        if not self.drawn and not traits.is_random:
+            return self.run(func, traits, args, kwargs)
+        is_drawn = any(map(self.is_drawn, _tensors_in(args, kwargs)))
+        if is_drawn and traits.depends_on_values:
+            sys.audit(CHANCE)
+        made = self.run(func, traits, args, kwargs)
+        if is_drawn:
+            self.take_down(made)
+        elif traits.is_random:
+            self.take_down_draw(made, kwargs.get("generator"))
+        return made
+
+    def run(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
+        """Do what an operation does, as far as its values can be read."""
         if traits.writes:
             return self.write(func, traits, args, kwargs)
         if traits.makes:
@@ -464,7 +501,10 @@ class _Requests(TorchFunctionMode):
         if is_random and (target.numel() > LARGEST_COMPUTED or tensors.is_astray(generator)):
             return func(*args, **kwargs)
         with _undispatched():
-            return func(*args, **kwargs)
+            made = func(*args, **kwargs)
+        if is_random and type(target) is not nn.Parameter:
+            tensors.take_down_draw(target, generator)
+        return made
 
     def place(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Make a tensor on the CPU, wherever it was wanted, unless that is the meta device."""
@@ -526,6 +566,8 @@ class _Requests(TorchFunctionMode):
     def read(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         if self.tensors.is_unknown(args[0]):
             raise self.tensors.need("a value is read from a tensor that has none")
+        if self.tensors.is_drawn(args[0]):
+            sys.audit(CHANCE)
         return func(*args, **kwargs)
 
     def copy_out(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -563,6 +605,8 @@ class _Requests(TorchFunctionMode):
     def open_memory(self, func: Any, args: Args, _kwargs: Kwargs) -> Any:
         if self.tensors.is_hollow(args[0]):
             raise self.tensors.need("a value is read from a tensor that has none")
+        if self.tensors.is_drawn(args[0]):
+            sys.audit(CHANCE)
         return func(*args)
 
     def data_ptr(self, func: Any, args: Args, _kwargs: Kwargs) -> Any:

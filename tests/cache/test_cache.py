@@ -361,7 +361,7 @@ DOUBTS = {
     "names time.time": "import time\nSTARTED = time.time()",
     "runs a process": "import subprocess\nsubprocess.run(['true'])",
     "uses the network": (
-        "import socket as s\ntry: s.create_connection(('127.0.0.1', 9), 0.1).close()\nexcept OSError: pass"
+        "import http.client as h\ntry: h.HTTPConnection('127.0.0.1', 9, timeout=0.1).connect()\nexcept OSError: pass"
     ),
     "changes files": "import os\nos.mkdir('made')",
     "writes": "open('log.txt', 'w').close()",
@@ -375,12 +375,77 @@ DOUBTS = {
     "compiled code": "import ctypes\nctypes.CDLL(None)",
     "is large": "open('large.bin', 'rb').close()",
     "opens a database": "import sqlite3\nsqlite3.connect(':memory:').close()",
+    "reads its standard input": "import os\nos.read(0, 0)",
+    "it reads the clock": "import sys\nsys.modules['time'].time()",
+    "reads the clock": 'exec(compile("import time; W = time.time()", __file__, "exec"))',
     # in a thread that shows nothing of who started it
     "/proc/uptime": "import os\nfrom concurrent.futures import ThreadPoolExecutor\nfrom pathlib import Path\n"
     "ThreadPoolExecutor(1).submit(Path.read_text, Path('/proc/uptime')).result()",
     "it runs a process": "import subprocess\nfrom concurrent.futures import ThreadPoolExecutor\n"
     "ThreadPoolExecutor(1).submit(subprocess.check_output, ['true']).result()",
 }
+
+
+LIBRARY = {
+    "drawn": "draws from Python's random",
+    "timed": "reads the clock",
+}
+
+
+@pytest.mark.parametrize("function", LIBRARY)
+def test_what_a_library_draws_or_times_for_a_users_code_is_doubted(
+    function: str, kept: Kept, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = folder / "lib" / "site-packages"
+    place.mkdir(parents=True)
+    (place / "chancy.py").write_text(
+        "import random, time\n"
+        "def drawn(): return random.randint(1, 99)\n"
+        "def timed(): return int(time.time()) % 99 + 1\n"
+    )
+    monkeypatch.syspath_prepend(place)
+    Path("net.py").write_text(
+        f"import chancy\nfrom torch import nn\ndef build(): return nn.Linear(chancy.{function}(), 1)\n"
+    )
+    try:
+        kept.total(Target("net.py:build"))
+    finally:
+        sys.modules.pop("chancy", None)
+    assert kept.said[-1].endswith(LIBRARY[function])
+    assert not kept.has(Target("net.py:build"))
+
+
+def test_a_seed_is_no_draw(kept: Kept, folder: Path) -> None:
+    Path("net.py").write_text(
+        "import random\nfrom torch import nn\nrandom.seed(0)\ndef build(): return nn.Linear(1, 1)\n"
+    )
+    assert kept.total(Target("net.py:build")) == 2
+    assert kept.has(Target("net.py:build"))
+
+
+CHANCE = {
+    "torch.randint(1, 99, (1,)).item()": True,
+    "sum(torch.randperm(5).tolist())": True,
+    "1 + int(torch.rand(3).argsort()[0])": True,
+    "1 + int(torch.empty(1).uniform_() > 0.5)": True,
+    "1 + len(torch.rand(8).round().nonzero())": True,
+    "1 + int(torch.rand(2).numpy()[0])": True,
+    "1 + int(torch.rand(999, 999)[0, 0])": True,  # in real memory
+    "torch.rand(3).shape[0]": False,
+    "1 + int(torch.linspace(0, 1, 5)[1]) + 0 * len(torch.randn(7))": False,
+    "1 + int(torch.manual_seed(3) and torch.randint(1, 99, (1,)))": False,
+    "torch.randint(1, 99, (1,), generator=torch.Generator().manual_seed(3)).item()": False,
+}
+
+
+@pytest.mark.parametrize("value", CHANCE)
+def test_a_value_that_pytorch_draws_is_doubted_where_it_is_read_and_nobody_seeded_it(
+    value: str, kept: Kept, folder: Path
+) -> None:
+    Path("net.py").write_text(f"import torch\nfrom torch import nn\ndef build(): return nn.Linear({value}, 1)\n")
+    kept.total(Target("net.py:build"))
+    assert kept.has(Target("net.py:build")) is not CHANCE[value]
+    assert kept.said[0].endswith("it reads values that are drawn by chance" if CHANCE[value] else "; kept")
 
 
 @pytest.mark.parametrize("reason", DOUBTS)

@@ -55,6 +55,14 @@ DOUBTED = [
     "import torch\ntorch.FloatStorage.from_file('a.bin', False, 1)",
     "from tokenizers import Tokenizer\nTokenizer.from_file('a.json')",
     "from torchvision.io import read_image",
+    "import torch\ngetattr(torch, 'from_file')('a.bin', size=1)",
+    "import torch\ntorch._C.PyTorchFileReader('a.pt')",
+    "import timeit\ntimeit.default_timer()",
+    "import logging\nlogging.makeLogRecord({}).created",
+    "import ssl\nssl.RAND_bytes(1)",
+    "import os\nos.sysconf('SC_OPEN_MAX')",
+    "import os\nos.umask(0)",
+    "import platform\nplatform.release()",
 ]
 
 TRUSTED = [
