@@ -92,9 +92,9 @@ class _Findings:
 
     def add_alone(self, name: str, tensor: Stored) -> None:
         """Add a tensor that nothing beside it says anything of."""
-        if tensor.packed:
-            self._told.setdefault(("a tensor subclass", "their shapes"), []).append(tensor)
-        elif tensor.dtype in _INTEGERS and name.endswith(_INTEGERS[tensor.dtype]):
+        if tensor.packed:  # as who read it has told already
+            return
+        if tensor.dtype in _INTEGERS and name.endswith(_INTEGERS[tensor.dtype]):
             self._unclear.setdefault(tensor.name, ("", "of a layout that is not known", ""))
         elif self.weights and tensor.numel == 1 and name.endswith(_ACTIVATIONS):
             self.overhead.add(tensor.name)

@@ -280,7 +280,7 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
         target=wanted.word,
         source=_NAME,
         buffers=buffers,
-        notes=(*notes, *sharded, *_views(tensors)),
+        notes=(*notes, *sharded, *_views(tensors), *_packed(held)),
         config=wanted.config,
         extra_states=(key for key in fields(part.value) or () if _is_extra_state(key)),
         others=(
@@ -431,6 +431,14 @@ def _extent(tensors: list[Named]) -> str:
 def _calls(archive: Archive) -> Iterable[Note]:
     if archive.calls:
         yield Note("calls", "", would_call(archive.calls))
+
+
+def _packed(held: Iterable[Stored]) -> Iterable[Note]:
+    if packed := [each for each in held if each.packed]:
+        elements, dtypes = exact(sum(each.numel for each in packed)), sorted({each.dtype for each in packed})
+        stand = "counts as the weights it stands" if len(packed) == 1 else "count as the weights they stand"
+        what = f"{plural(len(packed), 'tensor')} of classes that pack them ({', '.join(dtypes)})"
+        yield Note("packed", "", f"{what} {stand} for, {elements} by their shapes")
 
 
 def _constants(archive: Archive) -> Iterable[Note]:
