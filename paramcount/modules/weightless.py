@@ -12,8 +12,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, wraps
+from functools import cache, lru_cache, wraps
 from math import prod
+from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -66,7 +67,7 @@ class Weightless:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Build without memory inside this context; if that fails, the log has the memory that was saved in the end."""
-        with _one_thread(), _brief_resets(self._tensors), self._requests, self._tensors:
+        with _one_thread(), _no_threads(self._tensors), _brief_resets(self._tensors), self._requests, self._tensors:
             try:
                 yield
             except BaseException:
@@ -92,6 +93,24 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextmanager
+def _no_threads(tensors: _Tensors) -> Iterator[None]:
+    """Let the constructor start no thread: modes are each thread's own, so in another one it could read anything."""
+    before = Thread.start
+
+    @wraps(before)
+    def start(self: Thread) -> None:
+        if tensors.is_at_work():
+            raise tensors.need("a thread is started")
+        before(self)
+
+    Thread.start = start  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Thread.start = before  # type: ignore[method-assign]
+
+
+@contextmanager
 def _brief_resets(tensors: _Tensors) -> Iterator[None]:
     """Let PyTorch's own layers be initialised without a word of the modes: that is half the time of making one."""
     before = {layer: vars(layer)["reset_parameters"] for layer in _DRAWING}
@@ -112,7 +131,7 @@ def _brief(reset: Callable[[Any], None], tensors: _Tensors, *, draws: bool) -> C
         written = [each for each in (*layer._parameters.values(), *layer._buffers.values()) if each is not None]  # noqa: SLF001
         with _unasked():
             if written and not tensors.paused and tensors.is_alone() and all(map(tensors.is_plain, written)):
-                if all(each.is_meta for each in written):
+                if all(each.is_meta and (not draws or _is_ordinary(each)) for each in written):
                     return tensors.skip_draw(None) if draws else None
                 if not draws:
                     with _undispatched():
@@ -140,6 +159,7 @@ class _Traits(NamedTuple):
     writes: tuple[int | str, ...]  # the arguments written to, by position or name
     writes_in_place: bool  # writes to its first argument, and returns nothing else
     broadcasts: bool  # writes values of any shape that fits the target's
+    is_alike_at_any_size: bool  # a write that fails, if it does, for a few elements just as for many
 
 
 @cache
@@ -152,17 +172,25 @@ def _traits(func: Any) -> _Traits:
         for position, argument in arguments
         if argument.alias_info is not None and argument.alias_info.is_write and not is_view
     )
+    writes_in_place = 0 in writes and all(returned.alias_info is not None for returned in schema.returns)
+    broadcasts = func is aten.copy_.default or torch.Tag.pointwise in tags
+    is_random = torch.Tag.nondeterministic_seeded in tags
+    operands = [str(argument.type) for _, argument in arguments if "Tensor" in str(argument.type)]
     return _Traits(
         is_view=is_view,
-        is_random=torch.Tag.nondeterministic_seeded in tags,
+        is_random=is_random,
         depends_on_values=torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags,
         makes=func in _LIKE_FACTORIES or not any("Tensor" in str(argument.type) for _, argument in arguments),
         leaves_empty=func in _EMPTY_FACTORIES,
         takes_device=any(argument.name == "device" for _, argument in arguments),
         size=next((position for position, argument in arguments if argument.name in ("size", "steps")), None),
         writes=writes,
-        writes_in_place=0 in writes and all(returned.alias_info is not None for returned in schema.returns),
-        broadcasts=func is aten.copy_.default or torch.Tag.pointwise in tags,
+        writes_in_place=writes_in_place,
+        broadcasts=broadcasts,
+        is_alike_at_any_size=func.namespace == "aten"
+        and writes_in_place
+        and (broadcasts or (is_random and operands == ["Tensor"]) or func in _FILLERS)
+        and func is not aten.mvlgamma_.default,  # which may fail for its values
     )
 
 
@@ -196,6 +224,10 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         finally:
             self.paused = before
 
+    def is_at_work(self) -> bool:
+        """Whether this mode hears of what the thread it is asked in does."""
+        return not self.paused and any(_mode_at(place) is self for place in range(_count_modes()))
+
     def is_alone(self) -> bool:
         """Whether nobody but this mode wants to hear of operations: no other mode, and no transform as by vmap."""
         return _count_modes() == 1 and _mode_at(0) is self and _transform_level() is None
@@ -210,6 +242,9 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         """Whether all that is to be known of the tensor is where it lives: on the CPU, with its values, or on meta."""
         return type(tensor) in _PLAIN_TENSORS and not self.is_hollow(tensor)
 
+    def is_too_large(self, tensor: torch.Tensor) -> bool:
+        return tensor.numel() > LARGEST_COMPUTED and not _is_foreign(tensor)
+
     def stands_in(self, tensor: torch.Tensor) -> bool:
         """Whether the tensor is on the meta device by our choice, not the constructor's."""
         return tensor.is_meta and _address(tensor) not in self.declared
@@ -217,6 +252,8 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
     def hollow_out(self, tensor: torch.Tensor) -> None:
         address = _address(tensor)
         if not tensor.is_meta and address is not None:
+            if _is_foreign(tensor):
+                raise self.need("values that are not there are written to memory that is not PyTorch's alone")
             self.hollow[address] = tensor.untyped_storage()
 
     def declare(self, made: Any) -> Any:
@@ -303,8 +340,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         tensors = _tensors_in(args, kwargs)
         generator = kwargs.get("generator")
         if not any(map(self.is_unknown, tensors)) and not (
-            traits.is_random
-            and (self.is_astray(generator) or any(target.numel() > LARGEST_COMPUTED for target in targets))
+            traits.is_random and (self.is_astray(generator) or any(map(self.is_too_large, targets)))
         ):
             return func(*args, **kwargs)
         if traits.is_random:
@@ -313,9 +349,26 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             return self.write_out(func, targets, args, kwargs)
         if traits.broadcasts and not all(_fits(tensor.shape, targets[0].shape) for tensor in tensors):
             func(*_on_meta(args), **_on_meta(kwargs))  # raises PyTorch's own error
+        if traits.is_alike_at_any_size and not self.would_succeed(func, traits.is_random, args, kwargs):
+            return func(*args, **kwargs)
         for target in targets:
             self.hollow_out(target)
         return args[0] if func._schema.returns else None  # noqa: SLF001
+
+    def would_succeed(self, func: Any, is_random: bool, args: Args, kwargs: Kwargs) -> bool:  # noqa: FBT001
+        """Whether PyTorch can do a write that is going to be skipped. Where it cannot, raise its error, except for the
+        meta device that the constructor itself wished for, of which PyTorch does not ask all that it asks of memory.
+        """
+        tensors = _tensors_in(args, kwargs)
+        if not all(map(_is_simple, tensors)):
+            return True
+        try:
+            _rehearse(func, is_random, *map(_form, args), **{key: _form(value) for key, value in kwargs.items()})
+        except Exception:
+            if tensors[0].is_meta and not self.stands_in(tensors[0]):
+                return False
+            raise
+        return True
 
     def write_out(self, func: Any, targets: list[torch.Tensor], args: Args, kwargs: Kwargs) -> Any:
         """Find the shapes of results, some of which go into ``targets``: those are then what is returned."""
@@ -485,6 +538,7 @@ class _Requests(TorchFunctionMode):
         if (
             args
             or not isinstance(target, torch.Tensor)
+            or not all(value is target or isinstance(value, _SETTINGS) for value in kwargs.values())
             or (func is nn.init.kaiming_uniform_ and not _has_fans(**kwargs))
         ):
             return func(*args, **kwargs)
@@ -495,6 +549,8 @@ class _Requests(TorchFunctionMode):
         if type(target) not in _PLAIN_TENSORS or not tensors.is_alone() or tensors.is_hollow(target):
             return func(*args, **kwargs)
         if target.is_meta:
+            if not tensors.would_succeed(func, is_random, args, kwargs):
+                return func(*args, **kwargs)
             if is_random:
                 tensors.skip_draw(generator)
             return target
@@ -681,6 +737,7 @@ _WRITERS: dict[Any, tuple[int, int, tuple[str, ...]]] = {
     torch.Tensor.normal_: (1, 3, ("mean", "std", "generator")),
 }
 _OPTIONS = {int, float, bool, type(None), torch.Generator}
+_SETTINGS = (float, int, str, type(None), torch.Generator)
 _PLACES = {int, type(None), type(...)}
 # For want of public ones: the way around all modes, and what tells of modes and of transforms, as by vmap.
 _undispatched = torch._C._DisableTorchDispatch  # noqa: SLF001
@@ -702,6 +759,7 @@ _RUNNING = nn.modules.batchnorm._NormBase.reset_running_stats  # noqa: SLF001  #
 _PLAIN_OPTIONS = {"dtype", "device", "requires_grad"}
 _PLAIN_TENSORS = {torch.Tensor, nn.Parameter}
 _NUMBERS = {int, float, bool}
+_DRAWN_DTYPES = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
 _CONVERTERS = {torch.tensor, torch.as_tensor, torch.asarray}
 _TYPES = {
     torch.float64: "Double",
@@ -738,6 +796,7 @@ _OF_DEFAULT_DTYPE = {
     aten.randn.generator,
     aten.zeros.default,
 }
+_FILLERS = {aten.fill_.Scalar, aten.zero_.default}
 _EMPTY_FACTORIES = {
     aten.empty.memory_format,
     aten.empty_strided.default,
@@ -761,6 +820,51 @@ def _handlers() -> dict[Any, Handler]:
         torch.Tensor.__setitem__: _Requests.index,
         **_HANDLERS,
     }
+
+
+class _Form(NamedTuple):
+    """What decides, of a tensor and besides its values, whether it can be written to."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]  # of no more than two in each dimension
+    is_expanded: bool  # one place in memory is several elements
+
+
+def _form(argument: Any) -> Any:
+    """Return what of an argument decides whether an operation can be done."""
+    if isinstance(argument, torch.Tensor):
+        shape = argument.shape
+        is_expanded = not argument.is_contiguous() and any(
+            step == 0 and size > 1 for step, size in zip(argument.stride(), shape, strict=True)
+        )
+        return _Form(argument.dtype, tuple([min(size, 2) for size in shape]), is_expanded)
+    return None if isinstance(argument, torch.Generator) else argument
+
+
+@lru_cache(maxsize=1 << 12, typed=True)  # an integer can be multiplied by 2, but not by 2.0
+def _rehearse(func: Any, is_random: bool, *args: Any, **kwargs: Any) -> None:  # noqa: FBT001
+    """Do an operation to a few elements, in memory, or raise what PyTorch raises."""
+    if is_random:
+        kwargs = {**kwargs, "generator": torch.Generator()}
+    with _unasked(), _undispatched(), torch.no_grad():
+        func(*map(_stand_in, args), **{key: _stand_in(value) for key, value in kwargs.items()})
+
+
+def _stand_in(argument: Any) -> Any:
+    if type(argument) is not _Form:
+        return argument
+    made = torch.ones([1] * len(argument.shape) if argument.is_expanded else argument.shape, dtype=argument.dtype)
+    return made.expand(argument.shape)
+
+
+def _is_simple(tensor: torch.Tensor) -> bool:
+    """Whether another tensor can be made like it from its shape and dtype."""
+    return tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
+
+
+def _is_ordinary(tensor: torch.Tensor) -> bool:
+    """Whether all of PyTorch's random numbers can be written to the tensor."""
+    return tensor.dtype in _DRAWN_DTYPES and tensor.is_contiguous()
 
 
 def _is_place(index: object) -> bool:
@@ -791,6 +895,11 @@ def _address(tensor: torch.Tensor) -> int | None:
         return int(tensor.untyped_storage()._cdata)  # noqa: SLF001  # the one identity a storage has
     except (RuntimeError, ValueError):  # sparse, or lazy
         return None
+
+
+def _is_foreign(tensor: torch.Tensor) -> bool:
+    """Whether others than PyTorch can look into the tensor's memory, as NumPy where they share an array."""
+    return not tensor.is_meta and _address(tensor) is not None and not tensor.untyped_storage().resizable()
 
 
 def _certainly_small(tensors: list[torch.Tensor], args: Args) -> bool:

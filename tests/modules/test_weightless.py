@@ -103,6 +103,16 @@ def test_builds_in_memory_what_needs_it_and_says_so(construct: Callable[..., nn.
     assert not any(parameter.is_meta for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("construct", constructors("failing"))
+def test_fails_as_in_memory(construct: Callable[..., nn.Module]) -> None:
+    """What PyTorch would not write is no layer of a model, though nobody would have seen the values."""
+    with pytest.raises(Exception) as expected:  # noqa: PT011  # whatever it is
+        built_by_pytorch(construct)
+    with pytest.raises(type(expected.value)) as raised:
+        build(construct, device="meta")
+    assert str(raised.value) == str(expected.value)
+
+
 @pytest.mark.parametrize("construct", constructors("large"))
 def test_no_size_is_too_large(construct: Callable[..., nn.Module]) -> None:
     """The constructor's docstring says how many parameters it makes; that takes under 100 MB."""

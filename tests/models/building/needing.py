@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -153,4 +155,73 @@ def address_read_after_a_swallowed_error() -> nn.Module:
         width = int(torch.ones(300, 300).sum().item()) // 1000
     except RuntimeError as error:
         print(error)
+    return nn.Linear(width, 3)
+
+
+def array_of_a_tensor_that_is_written_to() -> nn.Module:
+    small = torch.zeros(9)
+    array = small.numpy()
+    small.copy_(torch.full((300, 300), 6.0)[0, :9])
+    return nn.Linear(int(array[3]) + 1, 3)
+
+
+def array_of_a_tensor_that_is_drawn() -> nn.Module:
+    small = torch.zeros(9)
+    array = small.numpy()
+    torch.manual_seed(0)
+    nn.Linear(300, 300)
+    small.normal_()
+    return nn.Linear(int(abs(array[3]) * 1000) + 1, 3)
+
+
+def tensor_of_an_array_that_is_written_to() -> nn.Module:
+    array = np.zeros(9)
+    torch.from_numpy(array).copy_(torch.full((300, 300), 6.0)[0, :9])
+    return nn.Linear(int(array[3]) + 1, 3)
+
+
+def array_drawn_after_a_large_draw() -> nn.Module:
+    array = np.zeros(100_000)
+    torch.manual_seed(0)
+    nn.Linear(300, 300)
+    torch.as_tensor(array).uniform_(7, 99)
+    return nn.Linear(int(array[3]), 3)
+
+
+def bytes_that_are_written_to() -> nn.Module:
+    memory = bytearray(4)
+    torch.frombuffer(memory, dtype=torch.uint8).copy_(torch.full((300, 300), 6, dtype=torch.uint8)[0, :4])
+    return nn.Linear(memory[1] + 1, 3)
+
+
+def sum_into_an_array() -> nn.Module:
+    array = np.zeros(300, dtype=np.float32)
+    torch.sum(torch.ones(300, 300), dim=0, out=torch.from_numpy(array))
+    return nn.Linear(int(array[0]), 3)
+
+
+def _in_a_thread(read) -> int:
+    widths = []
+    thread = threading.Thread(target=lambda: widths.append(int(read())))
+    thread.start()
+    thread.join()
+    return widths[0] if widths else 3
+
+
+def value_read_in_a_thread() -> nn.Module:
+    layer = nn.Linear(300, 300)
+    nn.init.constant_(layer.weight, 4.0)
+    return nn.Linear(_in_a_thread(layer.weight.max), 3)
+
+
+def unwritten_value_read_in_a_thread() -> nn.Module:
+    small = torch.zeros(100)
+    small.copy_(torch.full((300, 300), 4.0)[0, :100])
+    return nn.Linear(_in_a_thread(lambda: small[0]) + 1, 3)
+
+
+def value_read_in_a_pool() -> nn.Module:
+    table = torch.full((300, 300), 4.0)
+    with ThreadPoolExecutor(2) as pool:
+        width = sum(pool.map(lambda row: int(table[row, row]), range(5)))
     return nn.Linear(width, 3)

@@ -235,3 +235,37 @@ def per_sample_functions() -> nn.Module:
     width = int(torch.vmap(torch.sum)(torch.ones(3, 4))[0])
     model.layer = nn.Linear(width, 2)
     return model
+
+
+def guess_after_a_write_that_fails() -> nn.Module:
+    """The branch that PyTorch's own errors lead to, with and without memory."""
+    model = nn.ModuleList()
+    for size in (4, 300):
+        longs = torch.zeros(size, size, dtype=torch.int64)
+        attempts = (
+            lambda size=size: nn.init.normal_(torch.empty(size, size), std=-1.0),
+            lambda size=size: nn.init.normal_(torch.empty(size, size), std=1.0),
+            lambda size=size: torch.empty(size, size).uniform_(5, 1),
+            lambda longs=longs: longs.clone().normal_(),
+            lambda longs=longs: longs.div_(2),
+            lambda longs=longs: longs.mul_(2.0),
+            lambda longs=longs: longs.mul_(2).add_(True).fill_(3.7),
+            lambda size=size: torch.empty(1, size).expand(size, size).normal_(),
+            lambda size=size: torch.empty(1, size).expand(size, size).fill_(1.0),
+            lambda size=size: torch.empty(size, size, dtype=torch.int64, device="meta").uniform_(),
+        )
+        for width, attempt in enumerate(attempts, 1):
+            try:
+                attempt()
+            except RuntimeError:
+                model.append(nn.Linear(width, 1))
+            else:
+                model.append(nn.Linear(width, 2))
+    return model
+
+
+def drawn_into_an_array() -> nn.Module:
+    array = np.zeros(100_000)
+    torch.manual_seed(0)
+    torch.from_numpy(array).uniform_(7, 7.5)
+    return nn.Linear(int(array[3]), 3)
