@@ -270,6 +270,8 @@ def count(
 def _jobs(
     words: list[str], keywords: dict[str, Any], cache: Cache | None, commands: Iterable[str]
 ) -> list[Job[Report]]:
+    several = len(words) > 1
+
     def job(word: str) -> Job[Report]:
         def counted(cache: Cache | None) -> Report:
             try:
@@ -279,7 +281,7 @@ def _jobs(
                 raise
 
         recall = None if cache is None else partial(counted, cache.only_kept())
-        return Job(shown(word), shown(word), partial(counted, cache), recall, isolated=_runs_code(word))
+        return Job(shown(word), shown(word), partial(counted, cache), recall, isolated=several and _runs_code(word))
 
     return [job(word) for word in words]
 

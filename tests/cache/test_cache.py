@@ -285,13 +285,14 @@ def test_a_variable_that_a_thread_reads_determines_it(
     kept: Kept, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("net.py").write_text(
-        "import os\nfrom concurrent.futures import ThreadPoolExecutor\nfrom torch import nn\n"
-        "def build(): return nn.Linear(int(ThreadPoolExecutor(1).submit(os.getenv, 'EXTRA').result()), 1)\n"
+        "import os, torch\nfrom concurrent.futures import ThreadPoolExecutor\nfrom torch import nn\n"
+        "def build():\n    size = ThreadPoolExecutor(1).submit(os.getenv, 'EXTRA').result()\n"
+        "    return nn.ParameterList([torch.zeros(int(size))])\n"
     )
-    monkeypatch.setenv("EXTRA", "2")
+    monkeypatch.setenv("EXTRA", "3")
     assert kept.total(Target("net.py:build")) == 3
     assert kept.has(Target("net.py:build"))
-    monkeypatch.setenv("EXTRA", "3")
+    monkeypatch.setenv("EXTRA", "4")
     assert not kept.has(Target("net.py:build"))
 
 
