@@ -406,29 +406,25 @@ def _layers(inventory: Inventory) -> dict[str, Layer]:
         depths[module.name] = depths[parent] + 1
     params, buffers = _by_owner(inventory.params, depths), _by_owner(inventory.buffers, depths)
     overhead = _by_owner(inventory.overhead, depths)
-    unusual = _by_owner(filter(_is_unusual, inventory.params), depths)
-    beside = {
-        name: extras(unusual.get(name, ()), buffers.get(name, ()), overhead.get(name, ()))
-        for name in {**unusual, **buffers, **overhead}
-    }
+    beside = _beside([param for param in inventory.params if _is_unusual(param)], buffers, overhead, depths)
     tallies = _Tallies()
     children: dict[str, list[Layer]] = {}
     layers: dict[str, Layer] = {}
     for module, parent in zip(reversed(inventory.modules), reversed(parents), strict=True):  # children first
         name = module.name
-        own = tuple(params.get(name, ()))
-        below = tuple(reversed(children.pop(name, ())))
+        own = params.get(name, ())
+        below = tuple(reversed(children.pop(name))) if name in children else ()
         layers[name] = layer = Layer(
             name,
             module.type,
             depths[name],
             own,
-            tuple(buffers.get(name, ())),
+            buffers.get(name, ()),
             below,
             tallies.of(own, below),
             module.same_as,
-            tuple(overhead.get(name, ())),
-            _whole(beside.get(name, _NOTHING), below),
+            overhead.get(name, ()),
+            _whole(beside.get(name, _NOTHING), below) if below or name in beside else _NOTHING,
         )
         children.setdefault(parent, []).append(layer)
     return layers
@@ -442,11 +438,26 @@ def _owner(name: str, listed: Mapping[str, int]) -> str:
     return name
 
 
-def _by_owner(tensors: Iterable[_Tensor], listed: Mapping[str, int]) -> dict[str, list[_Tensor]]:
+def _by_owner(tensors: Iterable[_Tensor], listed: Mapping[str, int]) -> dict[str, tuple[_Tensor, ...]]:
     owned: dict[str, list[_Tensor]] = {}
     for tensor in tensors:
-        owned.setdefault(_owner(tensor.name, listed), []).append(tensor)
-    return owned
+        owner = tensor.name.rpartition(".")[0]  # nearly always
+        owned.setdefault(owner if owner in listed else _owner(tensor.name, listed), []).append(tensor)
+    return {owner: tuple(each) for owner, each in owned.items()}
+
+
+def _beside(
+    unusual: Iterable[Param],
+    buffers: Mapping[str, Sequence[Buffer]],
+    overhead: Mapping[str, Sequence[Buffer]],
+    listed: Mapping[str, int],
+) -> dict[str, Extras]:
+    """Return the extras of the modules that have any themselves."""
+    params = _by_owner(unusual, listed)
+    return {
+        name: extras(params.get(name, ()), buffers.get(name, ()), overhead.get(name, ()))
+        for name in {**params, **buffers, **overhead}
+    }
 
 
 def _is_unusual(param: Param) -> bool:

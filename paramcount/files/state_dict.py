@@ -101,16 +101,7 @@ def _extra_note(keys: list[str]) -> Note:
 
 
 def _param(tensor: Stored, tied_to: str | None) -> Param:
-    return Param(
-        tensor.name,
-        tensor.shape,
-        tensor.dtype,
-        tensor.numel,
-        tensor.nbytes,
-        tensor.requires_grad,
-        tied_to,
-        tensor.packed,
-    )
+    return Param(*tensor[:6], tied_to, tensor.packed)  # up to what trains, the two have the same fields
 
 
 def _buffer(tensor: Stored, tied_to: str | None) -> Buffer:
