@@ -5,7 +5,7 @@ A layout is one entry of ``LAYOUTS``, and the function that it names: a new one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -56,6 +56,16 @@ def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpack
         [found.weights.get(tensor.name, tensor) for tensor in given],
         frozenset(found.overhead - found.weights.keys()),
         tuple(found.notes()),
+    )
+
+
+def packed_note(layout: str, weights: Collection[Stored], by: str) -> Note:
+    """Return what to say of weights of a layout that are packed; ``by`` is what says how large they are."""
+    dtypes = ", ".join(sorted({weight.dtype for weight in weights}))
+    stand = "counts as the weights it stands" if len(weights) == 1 else "count as the weights they stand"
+    elements = exact(sum(weight.numel for weight in weights))
+    return Note(
+        "packed", "", f"{plural(len(weights), 'tensor')} of {layout} ({dtypes}) {stand} for, {elements} by {by}"
     )
 
 
@@ -110,11 +120,7 @@ class _Findings:
 
     def notes(self) -> Iterator[Note]:
         for (layout, by), weights in self._told.items():
-            dtypes = ", ".join(sorted({weight.dtype for weight in weights}))
-            stand = "counts as the weights it stands" if len(weights) == 1 else "count as the weights they stand"
-            elements = exact(sum(weight.numel for weight in weights))
-            message = f"{plural(len(weights), 'tensor')} of {layout} ({dtypes}) {stand} for, {elements} by {by}"
-            yield Note("packed", "", message)
+            yield packed_note(layout, weights, by)
         alike: dict[tuple[str, str, str], list[str]] = {}
         for name, why in self._unclear.items():
             if name not in self.weights and name not in self.overhead:

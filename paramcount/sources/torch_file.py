@@ -21,7 +21,7 @@ from paramcount.files import (
 )
 from paramcount.files.calls import would_call
 from paramcount.files.configuration import beside
-from paramcount.files.packed import LONGEST_VALUE, VALUES, Config
+from paramcount.files.packed import LONGEST_VALUE, VALUES, Config, packed_note
 from paramcount.files.pickles import MalformedPickle, Record
 from paramcount.files.ranges import Ranges, expanded, last, listed, opened, parent, within
 from paramcount.files.stored import Stored
@@ -435,10 +435,7 @@ def _calls(archive: Archive) -> Iterable[Note]:
 
 def _packed(held: Iterable[Stored]) -> Iterable[Note]:
     if packed := [each for each in held if each.packed]:
-        elements, dtypes = exact(sum(each.numel for each in packed)), sorted({each.dtype for each in packed})
-        stand = "counts as the weights it stands" if len(packed) == 1 else "count as the weights they stand"
-        what = f"{plural(len(packed), 'tensor')} of classes that pack them ({', '.join(dtypes)})"
-        yield Note("packed", "", f"{what} {stand} for, {elements} by their shapes")
+        yield packed_note("a class of its own", packed, "their shapes")
 
 
 def _constants(archive: Archive) -> Iterable[Note]:
