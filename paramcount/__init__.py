@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from paramcount.budgets import OverBudget
     from paramcount.cache import Cache
     from paramcount.errors import ParamcountError
+    from paramcount.inputs import Input
     from paramcount.inventory import Inventory
     from paramcount.modules.build import Device
     from paramcount.report import Report
@@ -63,23 +64,26 @@ def count(
     """
     from paramcount.errors import ParamcountError
     from paramcount.report import Report
-    from paramcount.routing import Routing
-    from paramcount.rules import Rules, apply
 
-    routings = tuple(map(Routing.parse, _patterns(active)))
-    rules = Rules(_patterns(freeze), _patterns(unfreeze), _patterns(include), _patterns(exclude), only, routings)
+    ruled = _ruled(
+        only,
+        _patterns(active),
+        freeze=_patterns(freeze),
+        unfreeze=_patterns(unfreeze),
+        include=_patterns(include),
+        exclude=_patterns(exclude),
+    )
     if isinstance(target, str):
-        from paramcount.inputs import Input
         from paramcount.sources import Target, read
 
-        given = tuple(map(Input.parse, _patterns(inputs)))
+        given = _inputs(_patterns(inputs))
         wanted = Target(target, args or {}, weights, device, given, trust_remote_code)
         inventory = read(wanted) if cache is None else cache.read(wanted)
     else:
         if args or weights is not None or inputs:
             raise ParamcountError("args, weights and inputs are for a model that is yet to be built")
         inventory = _as_it_stands(target)
-    return Report.of(apply(rules, inventory))
+    return Report.of(ruled(inventory))
 
 
 def check(report: Report | nn.Module | str, **limits: object) -> Report:
@@ -126,6 +130,25 @@ def _as_it_stands(model: nn.Module) -> Inventory:
     if not isinstance(model, nn.Module):
         raise ParamcountError(f"{model!r} is not a model", hint="give a torch.nn.Module, or a word such as 'resnet50'")
     return read(model, target=type(model).__name__, source="module")
+
+
+def _ruled(only: Only | None, active: tuple[str, ...], **patterns: tuple[str, ...]) -> Callable[[Inventory], Inventory]:
+    """Return what the rules leave of an inventory: all, where there are none, which needs none of their code."""
+    if only is None and not active and not any(patterns.values()):
+        return lambda inventory: inventory
+    from paramcount.routing import Routing
+    from paramcount.rules import Rules, apply
+
+    rules = Rules(**patterns, only=only, active=tuple(map(Routing.parse, active)))
+    return lambda inventory: apply(rules, inventory)
+
+
+def _inputs(texts: tuple[str, ...]) -> tuple[Input, ...]:
+    if not texts:
+        return ()
+    from paramcount.inputs import Input
+
+    return tuple(map(Input.parse, texts))
 
 
 def _patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:

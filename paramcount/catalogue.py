@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Row
@@ -100,7 +100,7 @@ def table(counted: Sequence[Counted], uncounted: Sequence[Name] = (), *, among: 
     """Return a row for each model, and for each that could not be counted; ``among`` so many others left out."""
     columns: tuple[Column, ...] = _COUNTS
     if not any(one.tally.frozen or one.tally.unknown for one in counted):  # all that there is trains
-        columns = tuple(replace(c, readers="machines") if c.key in {"trainable", "frozen"} else c for c in columns)
+        columns = tuple(c._replace(readers="machines") if c.key in {"trainable", "frozen"} else c for c in columns)
     rows = [_row(one) for one in counted]
     rows += [_uncounted(model) for model in uncounted]
     shown = plural(among or len(rows), "model")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Kind = Literal[
     "name",  # a dotted name or a target
@@ -33,8 +33,7 @@ class ShareAtMost(float):
     """A share that may be lower: the whole may grow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """What one column holds, and who wants to see it."""
 
     key: str  # stable, for csv and tsv
@@ -45,8 +44,7 @@ class Column:
     expendable: int = 0  # a narrow terminal does without it, the highest first; 0: never
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One line; its place in a hierarchy is its depth."""
 
     cells: tuple[Cell, ...]
@@ -54,8 +52,7 @@ class Row:
     role: Role = "layer"
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(NamedTuple):
     """A line under a table: a plain fact, or a fault to look into."""
 
     text: str
@@ -118,8 +115,7 @@ def is_nothing(cell: Cell) -> bool:
     return cell in {0, ""} and not isinstance(cell, (AtLeast, ShareAtLeast))
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(NamedTuple):
     """How text is to look where it is going."""
 
     width: int | None = None  # columns; None: as wide as it needs

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Row
 from paramcount.inventory import Param
@@ -22,8 +21,7 @@ DECAY, NO_DECAY = "decay", "no decay"
 EMBEDDING, POSITION, HEAD, REST = "embeddings", "position embeddings", "output head", "everything else"
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Parameters that have something in common."""
 
     label: str
@@ -35,8 +33,7 @@ class Group:
         return {"group": self.label, "tensors": len(self.params), **self.tally.to_dict()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """One name of a parameter, and the layer that has it."""
 
     param: Param
@@ -106,11 +103,11 @@ _ORDERS: Mapping[By, tuple[str, ...]] = {
 
 # Where a file does not say the type of a module its name tells, by the names that published models have: wte and wpe
 # in GPT-2, shared and relative_attention_bias in T5, tok_embeddings in Llama's own files, token_embd in llama.cpp's.
-_EMBEDDING_NAME = re.compile(
+_EMBEDDING_NAME = (
     r"wte|wpe|shared|relative_attention_bias|(.+_)?(emb|embd|embed|embedding|embeddings)(_(in|tokens|positions))?"
 )
-_POSITION_NAME = re.compile(r"wpe|relative_attention_bias|(.+_)?(pos|position|positional|positions)(_.+)?")
-_HEAD_NAME = re.compile(r"lm_head|embed_out|output|output_layer|decoder|generator|head|proj_out")
+_POSITION_NAME = r"wpe|relative_attention_bias|(.+_)?(pos|position|positional|positions)(_.+)?"
+_HEAD_NAME = r"lm_head|embed_out|output|output_layer|decoder|generator|head|proj_out"
 _MATRIX = 2  # dimensions
 _NAMES_LISTED = 3
 
@@ -140,8 +137,8 @@ def _embedding_kind(place: _Place) -> str:
     own = place.layer.name.rpartition(".")[2]
     if place.key == "weight":
         if _is_embedding(place.layer.type, own, place.param.shape):
-            return POSITION if _POSITION_NAME.fullmatch(own) or "Position" in place.layer.type else EMBEDDING
-    elif place.key != "bias" and _POSITION_NAME.fullmatch(place.key):  # a tensor of its own, as in vision transformers
+            return POSITION if re.fullmatch(_POSITION_NAME, own) or "Position" in place.layer.type else EMBEDDING
+    elif place.key != "bias" and re.fullmatch(_POSITION_NAME, place.key):  # of its own, as in vision transformers
         return POSITION
     return REST
 
@@ -149,7 +146,7 @@ def _embedding_kind(place: _Place) -> str:
 def _is_embedding(kind: str, own: str, shape: tuple[int, ...] | None) -> bool:
     if kind:
         return "Embedding" in kind
-    return shape is not None and len(shape) == _MATRIX and _EMBEDDING_NAME.fullmatch(own) is not None
+    return shape is not None and len(shape) == _MATRIX and re.fullmatch(_EMBEDDING_NAME, own) is not None
 
 
 def _is_head(place: _Place, vocabularies: set[int]) -> bool:
@@ -157,11 +154,10 @@ def _is_head(place: _Place, vocabularies: set[int]) -> bool:
     shape = place.param.shape
     if place.key != "weight" or shape is None or len(shape) != _MATRIX or "Embedding" in place.layer.type:
         return False
-    return shape[0] in vocabularies and _HEAD_NAME.fullmatch(place.layer.name.rpartition(".")[2]) is not None
+    return shape[0] in vocabularies and re.fullmatch(_HEAD_NAME, place.layer.name.rpartition(".")[2]) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Breakdown:
+class Breakdown(NamedTuple):
     """The total, split into embeddings and the rest."""
 
     total: int
@@ -196,7 +192,7 @@ def embedding_breakdown(report: Report) -> Breakdown:
         param.name
         for layer in report.root.walk()
         for param in layer.params
-        if param.tied_to in embeddings and _HEAD_NAME.fullmatch(layer.name.rpartition(".")[2])
+        if param.tied_to in embeddings and re.fullmatch(_HEAD_NAME, layer.name.rpartition(".")[2])
     )
     return Breakdown(
         report.total, counts.get(EMBEDDING, 0), counts.get(POSITION, 0), counts.get(HEAD, 0), next(tied, None)
@@ -225,7 +221,7 @@ def grouping(report: Report, by: By) -> Grid:
     """Return the groups of a model as a grid whose rows add up to its total."""
     # By what trains: the labels say it.
     told = {"trainable", "frozen", "unknown"} if by in {"requires_grad", "decay"} else set()
-    columns = tuple(replace(column, readers="machines") if column.key in told else column for column in _COLUMNS)
+    columns = tuple(column._replace(readers="machines") if column.key in told else column for column in _COLUMNS)
     found = groups(report, by)
     rows = tuple(_row(group, by, report, columns) for group in found)
     whole = Group("", tuple(param for group in found for param in group.params), report.root.tally)
@@ -233,7 +229,7 @@ def grouping(report: Report, by: By) -> Grid:
         title=f"{report.target} · {_TITLES.get(by, f'by {by}')}",
         columns=columns,
         rows=rows,
-        totals=(replace(_row(whole, by, report, columns), role="total"),),
+        totals=(_row(whole, by, report, columns)._replace(role="total"),),
         remarks=tuple(_embedding_remarks(report, found)) if by == "embedding" else (),
         subject=report.target,
     )

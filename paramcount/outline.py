@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row, ShareAtLeast, ShareAtMost
 from paramcount.inventory import Buffer, Note, Param
@@ -45,8 +44,7 @@ _FACTS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """How much of a model is shown."""
 
     depth: Depth = None
@@ -88,7 +86,7 @@ _LAYERS = (
     *_EXTRAS,
     Column("share", "Share", "share", readers="people", expendable=1),
 )
-_LAYERS_AND_BUFFERS = tuple(replace(c, readers="all") if c.key == "buffers" else c for c in _LAYERS)
+_LAYERS_AND_BUFFERS = tuple(c._replace(readers="all") if c.key == "buffers" else c for c in _LAYERS)
 _TARGETS = (
     Column("target", "Target", "name"),
     *_FACTS_FOR_MACHINES,
@@ -109,7 +107,7 @@ def outline(report: Report, options: Options) -> Grid:
         title=f"{report.target} · {kind}" if kind and kind != report.target else report.target,
         columns=columns,
         rows=tuple(rows),
-        totals=(replace(total, role="total"),),
+        totals=(total._replace(role="total"),),
         remarks=remarks(report),
         subject=report.target,
     )
@@ -145,14 +143,13 @@ def _honest(columns: tuple[Column, ...], reports: Sequence[Report]) -> tuple[Col
         silent.add("local")
     if not any(report.trainable or report.frozen or not report.unknown for report in reports):
         silent |= {"trainable", "frozen"}
-    return tuple(replace(c, readers="machines") if c.key in silent else c for c in columns)
+    return tuple(c._replace(readers="machines") if c.key in silent else c for c in columns)
 
 
 _NONE = Extras()
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """What one row says."""
 
     name: str
@@ -240,7 +237,7 @@ def _chosen(entries: list[_Entry], options: Options) -> list[_Entry]:
     depth = _default_depth(entries) if options.depth is None else options.depth
     if options.params:  # what lies deeper still shows its tensors, in the nearest layer that is shown
         return [
-            entry if entry.depth <= depth else replace(entry, depth=depth + 1)
+            entry if entry.depth <= depth else entry._replace(depth=depth + 1)
             for entry in entries
             if entry.depth <= depth or entry.role != "layer"
         ]
@@ -379,7 +376,7 @@ def _abridged(tensors: list[_Entry], entry: _Entry, kind: str) -> list[_Entry]:
     each = reduce(add, (tensor.each for tensor in tensors))
     beside = reduce(add, (tensor.extras for tensor in tensors))
     name = f"{entry.name}.*" if entry.name else "*"
-    return [replace(tensors[0], name=name, type=f"{len(tensors)} × {kind}", each=each, extras=beside, tied_to=None)]
+    return [tensors[0]._replace(name=name, type=f"{len(tensors)} × {kind}", each=each, extras=beside, tied_to=None)]
 
 
 def _below(entry: _Entry, layer: Layer, name: str) -> str:

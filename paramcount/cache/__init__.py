@@ -10,15 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paramcount.cache.entry import Entry, Malformed
-from paramcount.cache.key import keys
-from paramcount.cache.manifest import Doubt
-from paramcount.cache.store import Store
-
 if TYPE_CHECKING:
+    from paramcount.cache.store import Store
     from paramcount.cache.totals import Totals
     from paramcount.cache.watch import Watch
     from paramcount.inventory import Inventory
@@ -30,22 +27,32 @@ class NotKept(LookupError):
 
 
 class Cache:
-    """A folder of inventories, and the environment in which they are asked for."""
+    """A folder of inventories, and the environment in which they are asked for.
+
+    What has nothing to gain from it is read without it, and imports none of what it needs.
+    """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Callable[[], Path],
         environment: Mapping[str, str],
         *,
         version: str,
         say: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        """Keep entries in ``folder``, which need not exist; ``say`` is told what was found, what not, and why."""
-        self.store = Store(folder)
+        """Keep entries in what ``folder`` returns, which need not exist; ``say`` is told what was found, or why not."""
+        self._folder = folder
         self.environment = environment
         self.version = version  # of paramcount
         self.say = say
         self._watch: Watch | None = None
+
+    @cached_property
+    def store(self) -> Store:
+        """The files."""
+        from paramcount.cache.store import Store
+
+        return Store(self._folder())
 
     def read(self, target: Target) -> Inventory:
         """Return what a target holds: as it was kept if that still holds, else read afresh, and then kept."""
@@ -63,6 +70,9 @@ class Cache:
             missing = str(reason)
         if not resolve(target.word)[0].LIBRARIES:
             return read(target)
+        from paramcount.cache.entry import Entry
+        from paramcount.cache.manifest import Doubt
+
         before = self._keys(target)
         with self.watching() as watch:
             is_fresh = not watch.has_run_code
@@ -92,6 +102,8 @@ class Cache:
             NotKept: it was not, or what it depends on has changed.
 
         """
+        from paramcount.cache.entry import Entry, Malformed
+
         reason = "not in the cache"
         for key in self._keys(target):
             data = self.store.get(key)
@@ -117,11 +129,13 @@ class Cache:
         return Totals(self, source)
 
     def _keys(self, target: Target) -> tuple[str, str]:
+        from paramcount.cache.key import keys
+
         return keys(target, self.environment, self.version)
 
     def only_kept(self) -> Cache:
         """Return the same cache, out of which a target that is not kept is not read: that raises NotKept."""
-        return _OnlyKept(self.store.folder, self.environment, version=self.version, say=self.say)
+        return _OnlyKept(self._folder, self.environment, version=self.version, say=self.say)
 
     @contextmanager
     def watching(self) -> Iterator[Watch]:

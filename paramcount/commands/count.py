@@ -27,10 +27,8 @@ from paramcount.errors import (
 )
 from paramcount.grid import Grid
 from paramcount.groups import BY, By, embedding_breakdown, grouping, groups
-from paramcount.inputs import Input
 from paramcount.outline import Depth, Options, Sort, comparison, faults, outline
 from paramcount.report import Report
-from paramcount.routing import Routing
 from paramcount.sources import resolve
 from paramcount.units import exact
 from paramcount.urls import shown, with_part
@@ -242,10 +240,7 @@ def count(
         "active": active or (),
         "inputs": inputs or (),
     }
-    for text in active or ():
-        Routing.parse(text)  # a slip there is one of the command, not of every target
-    for text in inputs or ():
-        Input.parse(text)  # the same
+    _demand_well_formed(active or (), inputs or ())
     if output and any(Path(output).resolve() == Path(word.partition(":")[0]).resolve() for word in targets):
         raise UsageError(f"--output {output} would overwrite a target")
     commands = context.parent.command.list_commands(context) if context.parent else ()  # type: ignore[attr-defined]  # a group's
@@ -265,6 +260,20 @@ def count(
             result = Counts(tuple(reports), tuple(failures), options, groupings)
             destination.write(renderer(chosen).render(result, session.style(destination.stream)))
     return gravest(session.exit_codes)
+
+
+def _demand_well_formed(active: Iterable[str], inputs: Iterable[str]) -> None:
+    """Refuse what cannot be read: a slip there is one of the command, not of every target."""
+    if active:
+        from paramcount.routing import Routing
+
+        for text in active:
+            Routing.parse(text)
+    if inputs:
+        from paramcount.inputs import Input
+
+        for text in inputs:
+            Input.parse(text)
 
 
 def _jobs(

@@ -18,11 +18,12 @@ from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 from paramcount import __version__
 from paramcount.commands.session import Session, encodable, others_print_to_stderr
 from paramcount.errors import EXIT_INTERRUPTED, Bug, BuildCrash, Interrupted, ParamcountError
-from paramcount.shards import Shard
 from paramcount.units import plural
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+    from paramcount.shards import Shard
 
 FORMAT_VERSION = "1.0"
 Counted = TypeVar("Counted")

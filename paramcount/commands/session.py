@@ -93,7 +93,7 @@ class Session:
         elif self._cache is None:
             from paramcount.cache import Cache
 
-            self._cache = Cache(cache_folder(), dict(os.environ), version=__version__, say=self._tell_of_cache)
+            self._cache = Cache(cache_folder, dict(os.environ), version=__version__, say=self._tell_of_cache)
         return self._cache
 
     def watching(self) -> AbstractContextManager[object]:
@@ -220,12 +220,12 @@ class Output:
 
     def __init__(self, path: str | None) -> None:
         """Open a file beside ``path`` at once: whether it can be written is known before the work starts."""
-        import tempfile
-
         self._path = None if path is None or path == "-" else Path(path).absolute()
         self._draft: IO[str] | None = None
         if self._path is None:
             return
+        import tempfile
+
         if self._path.is_dir():
             raise UsageError(f"cannot write to {path}: it is a folder")
         try:

@@ -6,10 +6,9 @@ A layout is one entry of ``LAYOUTS``, and the function that it names: a new one 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from math import prod
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from paramcount.files.stored import Stored
 from paramcount.inventory import Note
@@ -24,8 +23,7 @@ VALUES = (PACKED_SHAPE, ".shape", ".nbits", ".quant_state.bitsandbytes__nf4", ".
 LONGEST_VALUE = 4096  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacked:
+class Unpacked(NamedTuple):
     """The tensors of a file, with packed ones as what they stand for."""
 
     tensors: list[Stored]  # in the order that they were given in
@@ -150,8 +148,7 @@ def absent(key: str) -> Unclear:
     return Unclear(f"and lacks its {key}", "where that is in another shard, name the folder")
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
+class Weight(NamedTuple):
     """What a packed tensor stands for."""
 
     shape: tuple[int, ...]
@@ -192,8 +189,7 @@ class Group:
                 yield self._tensors[name].name
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """How one kind of library packs weights."""
 
     name: str

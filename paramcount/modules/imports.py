@@ -7,19 +7,18 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module, invalidate_caches
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from paramcount.errors import BuildError, UnknownTarget, closest, did_you_mean
 from paramcount.modules.failure import is_installed
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(NamedTuple):
     """Where a user's code is, and how Python gets to it."""
 
     module: str  # dotted, as it is imported

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pkgutil
 import re
 import warnings
@@ -16,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from paramcount.errors import BuildError, MissingLibrary, UnknownTarget, UsageError, closest, did_you_mean
 from paramcount.files.kinds import kind as kind_of
 from paramcount.files.ranges import expanded, held, is_file, is_pipe, last, listed, within
-from paramcount.inputs import Input
 from paramcount.inventory import Inventory
 from paramcount.urls import is_url, is_web, parted, shown, split
 
 if TYPE_CHECKING:
+    from paramcount.inputs import Input
     from paramcount.modules.build import Device
 
 
@@ -221,6 +220,8 @@ def library_of(extra: str, word: str) -> Iterator[None]:
 @contextmanager
 def without_warnings() -> Iterator[None]:
     """Keep what libraries warn of, which concerns how models are run, out of the answer to another question."""
+    import logging
+
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

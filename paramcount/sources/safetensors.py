@@ -14,10 +14,8 @@ from paramcount.files.packed import Config
 from paramcount.files.ranges import expanded, listed, opened, within
 from paramcount.files.safetensors import in_order, tensors
 from paramcount.files.state_dict import Stored, inventory
-from paramcount.files.torch_folders import pickles
 from paramcount.inventory import Inventory, Note
 from paramcount.pause import paused_collector
-from paramcount.routing import WrongRouting, parts, route, routings
 from paramcount.sources import Target
 from paramcount.urls import is_url, is_web, shown, split
 
@@ -71,6 +69,8 @@ def _routed(counted: Inventory, config: Config) -> Inventory:
     """Say what a token passes through, where the weights hold experts and the config beside them says how many."""
     if not any("experts" in param.name for param in counted.params):
         return counted
+    from paramcount.routing import WrongRouting, parts, route, routings
+
     try:
         return route(counted, routings(counted, parts(config() or {})))
     except (UnreadableFile, WrongRouting):  # a config that is broken, or of more experts than are in one of many shards
@@ -153,6 +153,8 @@ def _one_model(files: list[str]) -> list[str]:
 
 def _beside(inside: Iterable[str]) -> Iterable[Note]:
     """Note the torch files in the folder: of the same weights, or of what training keeps beside them."""
+    from paramcount.files.torch_folders import pickles
+
     if found := pickles(inside):
         verb = "is" if len(found) == 1 else "are"
         yield Note("left-out", "", f"what is counted are the safetensors; beside them {verb} {shards.several(found)}")

@@ -30,7 +30,7 @@ class Kept:
     version: str = "1.0"
 
     def cache(self) -> Cache:
-        return Cache(self.folder, dict(os.environ), version=self.version, say=self.said.append)
+        return Cache(lambda: self.folder, dict(os.environ), version=self.version, say=self.said.append)
 
     def has(self, target: Target) -> bool:
         try:

@@ -31,7 +31,7 @@ class Shelf:
     version: str = "1.0"
 
     def totals(self) -> Totals:
-        return Cache(self.folder, dict(os.environ), version=self.version, say=self.said.append).totals("shelf")
+        return Cache(lambda: self.folder, dict(os.environ), version=self.version, say=self.said.append).totals("shelf")
 
     def has(self, name: str) -> bool:
         try:
