@@ -1,4 +1,4 @@
-"""The parameters of a model sorted into groups that add up to its total: by dtype, by type, by what trains."""
+"""The parameters of a model sorted into groups that add up to its total: by dtype, by what trains, by adapter."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from paramcount.outline import share
 from paramcount.report import Layer, Report, Tally, tally
 from paramcount.units import exact
 
-By = Literal["dtype", "type", "requires_grad", "module", "decay", "embedding"]
+By = Literal["dtype", "type", "requires_grad", "module", "decay", "adapter", "embedding"]
 BY: Final[tuple[By, ...]] = get_args(By)
 
 UNTYPED = "(type not known)"  # as in a checkpoint
 TRAINABLE, FROZEN, UNKNOWN = "trainable", "frozen", "unknown"
+BASE, UNNAMED = "base model", "(adapter without a name)"  # as in a file that holds just one
 DECAY, NO_DECAY = "decay", "no decay"
 EMBEDDING, POSITION, HEAD, REST = "embeddings", "position embeddings", "output head", "everything else"
 
@@ -54,8 +55,9 @@ def groups(report: Report, by: By) -> tuple[Group, ...]:
     ``dtype``, ``type`` (of the module that has it) and ``requires_grad`` are what they say. ``module`` puts together
     the same place in all blocks: its labels, ``layers.*.mlp``, are patterns. ``decay`` is how optimizers are commonly
     told what not to decay: biases, and all that has fewer than two dimensions (as by timm's
-    ``param_groups_weight_decay``). ``embedding`` tells embeddings, position embeddings and the output head from the
-    rest.
+    ``param_groups_weight_decay``). ``adapter`` tells PEFT's adapters, by their names and with the copies of modules
+    that train with them, from the model that they adapt. ``embedding`` tells embeddings, position embeddings and the
+    output head from the rest.
     """
     places = [_Place(param, layer) for layer in report.root.walk() for param in layer.params]
     label = _embedding_label(places) if by == "embedding" else _LABELS[by]
@@ -85,16 +87,31 @@ def _decay_label(place: _Place) -> str:
     return NO_DECAY if flat or place.key == "bias" else DECAY
 
 
+# Where a file does not say the type of a module its name tells, by the names under which PEFT's layers keep adapters.
+_OF_ADAPTER = re.compile(
+    r"(?:.+\.)?(?:lora_(?:embedding_)?[ABE]|lora_magnitude_vector|ia3_l|vera_lambda_[bd]|(?:hada|lokr)_[wt]\w+|b?oft_[rRs]"
+    r"|modules_to_save)(?:\.(?!weight$)(?P<name>[^.]+))?(?:\..+)?"
+)
+
+
+def _adapter_label(place: _Place) -> str:
+    if place.param.adapter is None and not place.layer.type and (part := _OF_ADAPTER.fullmatch(place.param.name)):
+        return part["name"] or UNNAMED
+    return BASE if place.param.adapter is None else place.param.adapter or UNNAMED
+
+
 _LABELS: Mapping[By, _Label] = {
     "dtype": lambda place: place.param.dtype,
     "type": lambda place: place.layer.type or UNTYPED,
     "requires_grad": _requires_grad_label,
     "module": _module_label,
     "decay": _decay_label,
+    "adapter": _adapter_label,
 }
 _ORDERS: Mapping[By, tuple[str, ...]] = {
     "requires_grad": (TRAINABLE, FROZEN, UNKNOWN),
     "decay": (DECAY, NO_DECAY, FROZEN, UNKNOWN),
+    "adapter": (BASE,),
     "embedding": (EMBEDDING, POSITION, HEAD, REST),
 }
 

@@ -27,6 +27,7 @@ class Param(NamedTuple):
     packed: bool = False  # stored in fewer bits than it computes with: shape and numel are of what it stands for
     active: int | None = None  # elements that one token passes through; None: all
     local: int | None = None  # elements that this process holds of a sharded tensor; None: all
+    adapter: str | None = None  # the name of the one it belongs to; "": that has none; None: the base model's
 
 
 class Buffer(NamedTuple):

@@ -394,6 +394,8 @@ def _param_dict(param: Param) -> dict[str, Any]:
         said["active"] = param.active
     if param.local is not None:
         said["local"] = param.local
+    if param.adapter is not None:
+        said["adapter"] = param.adapter
     return said
 
 

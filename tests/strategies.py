@@ -66,6 +66,7 @@ def _param(draw: st.DrawFn, name: str, before: tuple[Param, ...], *, whole: bool
         packed=not whole and draw(st.booleans()),
         active=None if whole else draw(part),
         local=None if whole else draw(part),
+        adapter=None if whole else draw(st.sampled_from([None, "", "default"])),
     )
 
 

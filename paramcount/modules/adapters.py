@@ -34,7 +34,7 @@ _PLAIN_BASE = _Role("base")
 def find_adapters(
     places: Iterable[tuple[str, nn.Module]], params: dict[str, Param]
 ) -> tuple[dict[str, Param], tuple[Note, ...]]:
-    """Return the parameters, those through which nothing passes marked so, and what there is to say of adapters.
+    """Return the parameters, marked by adapter and where nothing passes through, and what there is to say of adapters.
 
     Nothing passes through an adapter that is not active, or is merged into the base, nor through an original whose copy
     in ``modules_to_save`` is active. All of them are parameters still, and count.
@@ -53,15 +53,19 @@ def find_adapters(
     roles = {name: _role(name, modules, ours) for name in params}
     if all(role.kind == "base" for role in roles.values()):
         return params, ()
+    configs = _configs(modules[name] for name in ("", *ours))
     # A tensor that is tied is at rest only where it is under all of its names.
     running = {params[name].tied_to or name for name, role in roles.items() if not role.rest}
     marked = {
-        name: param._replace(active=0) if roles[name].rest and (param.tied_to or name) not in running else param
+        name: param._replace(
+            active=0 if roles[name].rest and (param.tied_to or name) not in running else param.active,
+            adapter=None if roles[name].kind == "base" else _named(roles[name], configs),
+        )
         for name, param in params.items()
     }
     counted = [(roles[name], param) for name, param in marked.items() if param.tied_to is None]
     return marked, (
-        *_adapter_notes(counted, _configs(modules[name] for name in ("", *ours))),
+        *_adapter_notes(counted, configs),
         *_original_notes(counted),
     )
 
@@ -129,7 +133,7 @@ def _adapter_notes(counted: list[tuple[_Role, Param]], configs: Mapping[str, Any
         parts.append(f"{_COPIES} {_sizes(copies)}")
     yield Note("adapter", "", " · ".join(parts))
     for name in dict.fromkeys((*configs, *(role.adapter for role, _ in counted if role.adapter))):
-        held = [part for part in counted if part[0].kind == "adapter" and _belongs(part[0], name, configs)]
+        held = [part for part in counted if part[0].kind == "adapter" and _named(part[0], configs) == name]
         saved = [part for part in counted if part[0].kind == "copy" and part[0].adapter == name]
         said = [_in_use(held)] if held or not saved else []
         said += [f"{_in_use(saved)} in {_COPIES}"] if saved else []
@@ -145,9 +149,9 @@ def _in_use(parts: list[tuple[_Role, Param]]) -> str:
     return " and ".join([said, *sorted(rests)])
 
 
-def _belongs(role: _Role, name: str, configs: Mapping[str, Any]) -> bool:
-    """Whether a parameter is of this adapter; where nothing says of which it is, of the only one."""
-    return role.adapter == name or (not role.adapter and list(configs) == [name])
+def _named(role: _Role, configs: Mapping[str, Any]) -> str:
+    """Return the name of the adapter that a parameter is of; where nothing says of which it is, of the only one."""
+    return role.adapter or (next(iter(configs)) if len(configs) == 1 else "")
 
 
 def _kind(config: Any) -> str:

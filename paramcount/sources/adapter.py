@@ -78,7 +78,8 @@ def read(target: Target, name: str) -> Inventory:
         found = adapter(tensors, beside(path, CONFIG))
         types, notes = found.types, found.notes
         whole = inventory(tensors, target=target.word, source="adapter", types=types, notes=notes)
-        return replace(whole, form="other")  # part of a model
+        params = tuple(param._replace(adapter="") for param in whole.params)  # whoever loads it gives it a name
+        return replace(whole, params=params, form="other")  # part of a model
 
 
 def _held(path: str) -> list[Stored]:

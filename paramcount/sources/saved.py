@@ -166,6 +166,7 @@ def _param(saved: _Fields) -> Param:
         packed="packed" in saved and saved.flag_or_none("packed") is True,
         active=saved.count_or_none("active") if "active" in saved else None,
         local=saved.count_or_none("local") if "local" in saved else None,
+        adapter=saved.text_or_none("adapter") if "adapter" in saved else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 
 import paramcount
+from paramcount.groups import groups
+from paramcount.report import Tally
 from tests.conftest import Run
 
 with warnings.catch_warnings():
@@ -184,6 +187,92 @@ def test_a_prompt_counts_beside_an_untouched_model() -> None:
     report = paramcount.count(model)
     assert (report.trainable, report.total) == model.get_nb_trainable_parameters() == (5 * 32, whole + 5 * 32)
     assert messages(report)[1] == "default (PROMPT_TUNING): 160 trainable"
+
+
+# By adapter -----------------------------------------------------------------------------------------------------------
+
+
+def by_adapter(report: paramcount.Report) -> dict[str, Tally]:
+    return {group.label: group.tally for group in groups(report, "adapter")}
+
+
+def named_after(model: Any, adapter: str) -> int:
+    return sum(param.numel() for name, param in model.named_parameters() if adapter in name.split("."))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=[f"{type(c).__name__}-{n}" for n, c in enumerate(CONFIGS)])
+def test_the_parameters_of_an_adapter_are_those_that_peft_names_after_it(config: peft.PeftConfig) -> None:
+    model = adapted(config)
+    found = by_adapter(paramcount.count(model))
+    assert list(found) == ["base model", "default"]
+    assert found["default"].total == named_after(model, "default")
+    assert found["base model"].total == BASE
+    trainable, total = model.get_nb_trainable_parameters()
+    assert found["base model"].trainable + found["default"].trainable == trainable
+    assert found["base model"].total + found["default"].total == total
+
+
+def test_adapters_and_their_copies_are_groups_by_name() -> None:
+    model = two()
+    found = by_adapter(paramcount.count(model))
+    assert {name: tally.total for name, tally in found.items()} == {
+        "base model": BASE,
+        **{name: saved_size(model, name) for name in ("default", "other")},
+    }
+    assert found["default"].trainable == model.get_nb_trainable_parameters()[0]
+    model.set_adapter("other")
+    assert by_adapter(paramcount.count(model))["other"].trainable == model.get_nb_trainable_parameters()[0]
+
+
+def test_a_prompt_is_its_adapters() -> None:
+    model = adapted(PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5), gpt())
+    assert by_adapter(paramcount.count(model))["default"].total == model.get_nb_trainable_parameters()[0]
+
+
+def test_without_adapters_all_is_the_base_model() -> None:
+    model = Net()
+    model.lora_A = nn.ModuleDict({"default": nn.Linear(2, 2)})  # none of PEFT's
+    found = by_adapter(paramcount.count(model))
+    assert {name: tally.total for name, tally in found.items()} == {"base model": BASE + 6}
+
+
+def test_a_saved_report_keeps_what_is_whose(tmp_path: Any) -> None:
+    report = paramcount.count(two())
+    (tmp_path / "report.json").write_text(
+        json.dumps({"format_version": "1.0", "paramcount_version": "0", "reports": [report.to_dict()]})
+    )
+    assert by_adapter(paramcount.count(str(tmp_path / "report.json"))) == by_adapter(report)
+
+
+def test_a_file_of_the_whole_model_tells_adapters_by_their_names(tmp_path: Any) -> None:
+    model = two()
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    found = {name: tally.total for name, tally in by_adapter(paramcount.count(str(tmp_path / "model.pt"))).items()}
+    assert found == {name: tally.total for name, tally in by_adapter(paramcount.count(model)).items()}
+
+
+def test_an_adapters_own_file_says_no_name(tmp_path: Any) -> None:
+    model = two()
+    model.save_pretrained(tmp_path, selected_adapters=["other"])
+    found = by_adapter(paramcount.count(str(tmp_path / "other")))
+    assert {name: tally.total for name, tally in found.items()} == {
+        "(adapter without a name)": saved_size(model, "other")
+    }
+
+
+def test_adapters_are_a_further_table(run: Run, folder: Any) -> None:
+    (folder / "net.py").write_text(
+        "from torch import nn\n"
+        "def adapted():\n"
+        "    from peft import LoraConfig, get_peft_model\n"
+        "    return get_peft_model(nn.Sequential(nn.Linear(6, 5)), LoraConfig(r=2, target_modules=['0']))\n"
+    )
+    outcome = run("net.py:adapted", "--by", "adapter", "-f", "json")
+    (report,) = outcome.json["reports"]
+    found = [(group["group"], group["total"], group["trainable"]) for group in report["groups"]["adapter"]]
+    assert found == [("base model", 35, 0), ("default", 22, 22)]
+    shown = run("net.py:adapted", "--by", "adapter", "--depth", "0").out
+    assert "net.py:adapted · by adapter" in shown.splitlines()
 
 
 def test_an_adapter_that_transformers_itself_adds_is_seen() -> None:
