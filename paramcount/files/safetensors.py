@@ -68,10 +68,10 @@ _REST = re.compile(_BLANK + rb"\Z")
 _EMPTY = re.compile(rb"\{" + _BLANK + rb"\}")
 # What the common writers write of a tensor; anything else goes through a JSON reader, which comes to the same, slowly.
 _NUMBER = rb"(?:0|[1-9][0-9]{0,18})"  # always within 64 bits
-_SIZES = rb"((?:%(n)b(?:%(b)b,%(b)b%(n)b){0,63}+)?+)"
+_SIZES = rb"(?:%(n)b(?:%(b)b,%(b)b%(n)b){0,63}+)?+"
 _TENSOR = (
-    rb'%(b)b"(?!%(m)b")([^"\\\x00-\x1f]{1,1000}+)"%(b)b:%(b)b\{%(b)b"dtype"%(b)b:%(b)b"(%(d)b)"%(b)b,'
-    rb'%(b)b"shape"%(b)b:%(b)b\[%(b)b' + _SIZES + rb"%(b)b\]%(b)b,"
+    rb'%(b)b"(?!%(m)b")([^"\\\x00-\x1f]{1,1000}+)"%(b)b:%(b)b\{%(b)b("dtype"%(b)b:%(b)b"(?:%(d)b)"%(b)b,'
+    rb'%(b)b"shape"%(b)b:%(b)b\[%(b)b' + _SIZES + rb"%(b)b\])%(b)b,"
     rb'%(b)b"data_offsets"%(b)b:%(b)b\[%(b)b(%(n)b)%(b)b,%(b)b(%(n)b)%(b)b\]%(b)b\}%(b)b([,}])'
 )
 _MINUS_ZERO = re.compile(rb"-0" + _BLANK + rb"[,\]]")
@@ -93,27 +93,25 @@ def tensors(file: Ranges) -> list[Stored]:
     """
     text = _header(file)
     begin = _LENGTH + len(text)
-    stored: list[Stored] = []
-    spans: list[_Span] = []
     try:
         _demand_number(text)
-        for start, end, tensor in _described(text):
-            spans.append((start, end, len(stored)))
-            stored.append(tensor)
+        spans = _described(text)
         spans.sort()
-        _demand_layout(spans, stored, None if file.known_size is None else file.known_size - begin)
-        places = [(begin + start, place) for start, _, place in spans if _says_more(stored[place])]
+        _demand_layout(spans, None if file.known_size is None else file.known_size - begin)
+        stored = [tensor for _, _, tensor in spans]
+        places = [(begin + spans[place][0], place) for place, tensor in enumerate(stored) if _says_more(tensor)]
         for place, tensor in _with_values(stored, places, file):
             stored[place] = tensor
-    except (_Misfit, MalformedJson) as error:
-        raise UnreadableFile(f"{file.name} is no valid safetensors file: {error}", hint=_AGAIN) from error
+    except (_Misfit, MalformedJson, UnicodeDecodeError) as error:
+        problem = "its header is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        raise UnreadableFile(f"{file.name} is no valid safetensors file: {problem}", hint=_AGAIN) from error
     return in_order(stored)
 
 
 def in_order(stored: Iterable[Stored]) -> list[Stored]:
     """Return tensors ordered by the parts of their names, numbers as numbers and before words."""
-    places = _Places()
-    return sorted(stored, key=lambda tensor: [places[part] for part in tensor.name.split(".")])
+    place = _Places().__getitem__
+    return sorted(stored, key=lambda tensor: list(map(place, tensor.name.split("."))))
 
 
 def quoted(name: str) -> str:
@@ -185,40 +183,42 @@ def _tensor(blank: bytes) -> re.Pattern[bytes]:
     return re.compile(_TENSOR % names)
 
 
-_Span = tuple[int, int, int]  # where a tensor's bytes begin and end, and its place among the tensors
-
 # The header's entries -------------------------------------------------------------------------------------------------
 
-_Kind = tuple[tuple[int, ...], str, int, int]  # shape, PyTorch's dtype, elements and bytes: what a Stored has in turn
+_Span = tuple[int, int, Stored]  # where a tensor's bytes begin and end, and what else the header says of it
+_Kind = tuple[Any, ...]  # a Stored without its name
+_SHAPE, _NBYTES = 0, 3  # places in it
 _Entry = tuple[_Kind, int, int]  # and where its bytes begin and end
+_Read = tuple[str, _Entry | None, int, bytes]  # name, entry (None: metadata), where the next begins, what is before it
 
 
-def _described(text: bytes) -> Iterator[tuple[int, int, Stored]]:
-    """Yield where the bytes of each tensor begin and end, and what else the header says of it."""
+def _described(text: bytes) -> list[_Span]:
+    """Return what the header says of each tensor, in its order."""
+    spans: list[_Span] = []
     if empty := _EMPTY.match(text):
-        return _demand_end(text, empty.end())
+        _demand_end(text, empty.end())
+        return spans
     names: set[str] = set()
-    kinds: dict[tuple[bytes, bytes], _Kind] = {}  # by dtype and shape as they are written: most tensors share theirs
+    kinds: dict[bytes, _Kind] = {}  # by dtype and shape as they are written: most tensors share theirs
     room, unusual = _MOST_MEMORY, 0
     position, following = 1, b","
     compact = _tensor(b"")
     while following == b",":
         entry: _Entry | None
         if usual := compact.match(text, position) or _tensor(_BLANK).match(text, position):
-            literal, dtype, sizes, start, end, following = usual.groups()
+            literal, form, start, end, following = usual.groups()
             position = usual.end()
-            name = _text(literal)
-            kind = kinds.get((dtype, sizes))
+            name = literal.decode()
+            kind = kinds.get(form)
             if kind is None:
-                shape = [int(size) for size in sizes.split(b",")] if sizes else []
-                kind = _kind(name, dtype.decode(), shape)
-                room -= 8 * len(shape)
+                kind = _written(form, name)
+                room -= 8 * len(kind[_SHAPE])
                 if len(kinds) < _MOST_KINDS:
-                    kinds[dtype, sizes] = kind
+                    kinds[form] = kind
             entry = kind, int(start), int(end)
         else:
             name, entry, position, following = _unusual(text, position)
-            room -= 8 * len(entry[0][0]) if entry else 0
+            room -= 8 * len(entry[0][_SHAPE]) if entry else 0
             unusual += 1
         if name in names:
             raise _Misfit(f"it describes {quoted(name)} twice")
@@ -230,15 +230,17 @@ def _described(text: bytes) -> Iterator[tuple[int, int, Stored]]:
             )
         if entry is not None:
             kind, begin, stop = entry
-            if stop - begin != kind[-1]:
-                raise _wrong_offsets(name, kind[-1], begin, stop)
-            yield begin, stop, Stored(name, *kind)
-    return _demand_end(text, position)
+            if stop - begin != kind[_NBYTES]:
+                raise _wrong_offsets(name, kind[_NBYTES], begin, stop)
+            spans.append((begin, stop, Stored._make((name, *kind))))
+    _demand_end(text, position)
+    return spans
 
 
-_Read = tuple[
-    str, _Entry | None, int, bytes
-]  # name, entry (None: metadata), where the next one begins, what is before it
+def _written(form: bytes, name: str) -> _Kind:
+    """Return what a tensor is by its dtype and shape, as the header has them."""
+    said = load(b"{%b}" % form)
+    return _kind(name, said["dtype"], said["shape"])
 
 
 def _unusual(text: bytes, position: int) -> _Read:
@@ -274,13 +276,11 @@ def _decoded(found: re.Match[bytes], group: int, longest: int) -> str:
 
 def _text(literal: bytes) -> str:
     """Return what is written between two quotes."""
+    if b"\\" not in literal:
+        return literal.decode()
+    text = str(load(b'"%b"' % literal))
     try:
-        if b"\\" not in literal:
-            return literal.decode()
-        text = str(load(b'"%b"' % literal))
         text.encode()
-    except UnicodeDecodeError as error:
-        raise _Misfit("its header is not UTF-8 text") from error
     except UnicodeEncodeError as error:
         raise _Misfit(f"the text {quoted(text)} has half of a surrogate pair, which is no character") from error
     return text
@@ -358,19 +358,19 @@ def _value(value: Any) -> str:
 # What the entries come to ---------------------------------------------------------------------------------------------
 
 
-def _demand_layout(spans: list[_Span], stored: list[Stored], size: int | None) -> None:
+def _demand_layout(spans: list[_Span], size: int | None) -> None:
     """Demand that the tensors cover all ``size`` bytes after the header, without a hole and without an overlap.
 
     ``spans`` are in their order in the file. Of what comes from a pipe nobody knows the size: it is not read to its
     end for that.
     """
     covered = 0
-    for start, end, place in spans:
+    for start, end, tensor in spans:
         if start > covered:
-            name = quoted(stored[place].name)
+            name = quoted(tensor.name)
             raise _Misfit(f"before {name} there are {start - covered:,} bytes that belong to no tensor")
         if start < covered:
-            raise _Misfit(f"{quoted(stored[place].name)} overlaps the tensor before it, by {covered - start:,} bytes")
+            raise _Misfit(f"{quoted(tensor.name)} overlaps the tensor before it, by {covered - start:,} bytes")
         covered = end
     if size is None:
         return
@@ -426,7 +426,7 @@ def _kind(name: str, dtype: str, shape: list[int]) -> _Kind:
         raise _Misfit(f"{quoted(name)} has the shape {_value(shape)}, of more bits than the format can count")
     if bits % 8:
         raise _Misfit(f"{quoted(name)} takes {bits} bits, which are no whole bytes")
-    return tuple(shape), torch_name, numel, bits // 8
+    return Stored("", tuple(shape), torch_name, numel, bits // 8)[1:]
 
 
 def _wrong_offsets(name: str, nbytes: int, start: int, end: int) -> _Misfit:
