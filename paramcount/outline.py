@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from operator import add
 from typing import Literal, NamedTuple
@@ -265,19 +265,19 @@ def _cut(entries: list[_Entry]) -> list[_Entry]:
 
 def _entries(root: Layer, options: Options) -> Iterator[_Entry]:
     """Yield all that could be shown, parents first: the model, its layers and their tensors."""
-    likeness = _likeness(list(root.walk())) if options.fold and options.depth != "all" else None
+    folded = options.fold and options.depth != "all"
     waiting = [_Entry("", root.type, 0, root.tally, extras=root.extras, layer=root)]
     while waiting:  # not recursive: users nest deeper than Python's stack
         entry = waiting.pop()
         yield entry
         if entry.layer is not None:
-            shown = [*_tensors(entry, entry.layer, options), *_children(entry, entry.layer, likeness)]
+            shown = [*_tensors(entry, entry.layer, options), *_children(entry, entry.layer, folded=folded)]
             waiting.extend(reversed(_sorted(shown, options.sort)))
 
 
-def _children(entry: _Entry, layer: Layer, likeness: Mapping[int, int] | None) -> Iterator[_Entry]:
-    """Yield the layers right below, each run of identical ones as one."""
-    for run in _runs(layer.children, likeness):
+def _children(entry: _Entry, layer: Layer, *, folded: bool) -> Iterator[_Entry]:
+    """Yield the layers right below; where they are folded, each run of identical ones as one."""
+    for run in _runs(layer.children) if folded else [[child] for child in layer.children]:
         first = run[0]
         name = _below(entry, layer, first.name)
         if len(run) > 1:
@@ -295,19 +295,19 @@ def _children(entry: _Entry, layer: Layer, likeness: Mapping[int, int] | None) -
         )
 
 
-def _runs(siblings: Iterable[Layer], likeness: Mapping[int, int] | None) -> list[list[Layer]]:
+def _runs(siblings: Iterable[Layer]) -> list[list[Layer]]:
     """Split siblings into runs of identical ones with consecutive numbers for names."""
     runs: list[list[Layer]] = []
     for layer in siblings:
-        if likeness is not None and runs and _continues(runs[-1][-1], layer, likeness):
+        if runs and _continues(runs[-1][-1], layer):
             runs[-1].append(layer)
         else:
             runs.append([layer])
     return runs
 
 
-def _continues(before: Layer, layer: Layer, likeness: Mapping[int, int]) -> bool:
-    if likeness[id(before)] != likeness[id(layer)]:
+def _continues(before: Layer, layer: Layer) -> bool:
+    if before.kind != layer.kind:
         return False
     numbered = _numbered(before.name)
     return numbered is not None and _numbered(layer.name) == (numbered[0], numbered[1] + 1)
@@ -317,24 +317,6 @@ def _numbered(name: str) -> tuple[str, int] | None:
     """Return «layers.» and 7 for «layers.7»; None for a name that does not end in a number."""
     match = re.fullmatch(r"(.*?)(0|[1-9][0-9]{0,17})", name, re.DOTALL)
     return (match[1], int(match[2])) if match else None
-
-
-def _likeness(layers: Sequence[Layer]) -> dict[int, int]:
-    """Return a number for each layer, by its id; two have the same number if they differ in nothing but their names."""
-    numbers: dict[object, int] = {}
-    likeness: dict[int, int] = {}
-    for layer in reversed(layers):  # children first
-        start = len(layer.name) + 1 if layer.name else 0
-        traits = (  # from which its sums follow
-            layer.type,
-            layer.same_as,
-            tuple([(param.name[start:], *param[1:]) for param in layer.params]),
-            tuple([(buffer.name[start:], *buffer[1:]) for buffer in layer.buffers]) if layer.buffers else (),
-            tuple([(tensor.name[start:], *tensor[1:]) for tensor in layer.overhead]) if layer.overhead else (),
-            tuple([(child.name[start:], likeness[id(child)]) for child in layer.children]) if layer.children else (),
-        )
-        likeness[id(layer)] = numbers.setdefault(traits, len(numbers))
-    return likeness
 
 
 def _tensors(entry: _Entry, layer: Layer, options: Options) -> list[_Entry]:

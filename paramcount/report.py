@@ -64,13 +64,6 @@ class Tally:
 
 def tally(params: Iterable[Param]) -> Tally:
     """Add up ``params``, each tensor once: a name that is tied to another adds nothing."""
-    return Tally(*_sums(params))
-
-
-_Sums = tuple[int, int, int, int, int]  # a tally's counts, in their order
-
-
-def _sums(params: Iterable[Param]) -> _Sums:
     trainable = frozen = unknown = nbytes = uninitialized = 0
     for param in params:
         if param.tied_to is not None:
@@ -86,7 +79,7 @@ def _sums(params: Iterable[Param]) -> _Sums:
             trainable += numel
         else:
             frozen += numel
-    return trainable, frozen, unknown, nbytes, uninitialized
+    return Tally(trainable, frozen, unknown, nbytes, uninitialized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +144,7 @@ class Layer(NamedTuple):
     same_as: str | None = None  # where this is one more name of a module that is counted elsewhere
     overhead: tuple[Buffer, ...] = ()  # of its own packed parameters
     extras: Extras = _NOTHING  # of itself and all below
+    kind: int = 0  # the same for all layers of a report that differ in nothing but their names
 
     def __repr__(self) -> str:
         """Return what it is and comes to, without all that it is made of."""
@@ -399,34 +393,57 @@ def _param_dict(param: Param) -> dict[str, Any]:
     return said
 
 
+class _Kind(NamedTuple):
+    """What is the same of layers that differ in nothing but their names: few do, in a model of thousands."""
+
+    number: int
+    tally: Tally
+    extras: Extras
+
+
 def _layers(inventory: Inventory) -> dict[str, Layer]:
     """Hang every tensor on its module, add up from the leaves, and return all layers by name."""
     depths = {"": 0}
-    parents = [""]
+    placed = [(inventory.modules[0], "", 0)]  # and the module above each, and how deep it is
     for module in inventory.modules[1:]:
-        parents.append(parent := _owner(module.name, depths))
-        depths[module.name] = depths[parent] + 1
+        parent = _owner(module.name, depths)
+        depths[module.name] = depth = depths[parent] + 1
+        placed.append((module, parent, depth))
     params, buffers = _by_owner(inventory.params, depths), _by_owner(inventory.buffers, depths)
     overhead = _by_owner(inventory.overhead, depths)
-    beside = _beside([param for param in inventory.params if _is_unusual(param)], buffers, overhead, depths)
-    tallies = _Tallies()
+    kinds: dict[object, _Kind] = {}
     children: dict[str, list[Layer]] = {}
     layers: dict[str, Layer] = {}
-    for module, parent in zip(reversed(inventory.modules), reversed(parents), strict=True):  # children first
+    for module, parent, depth in reversed(placed):  # children first
         name = module.name
         own = params.get(name, ())
-        below = tuple(reversed(children.pop(name))) if name in children else ()
+        own_buffers = buffers.get(name, ()) if buffers else ()
+        own_overhead = overhead.get(name, ()) if overhead else ()
+        below = tuple(reversed(children.pop(name, ())))
+        start = len(name) + 1 if name else 0
+        traits: tuple[object, ...] = (module[1:], tuple([(param.name[start:], param[1:]) for param in own]))
+        if below or own_buffers or own_overhead:
+            traits += (
+                tuple([(buffer.name[start:], buffer[1:]) for buffer in own_buffers]),
+                tuple([(tensor.name[start:], tensor[1:]) for tensor in own_overhead]),
+                tuple([(child.name[start:], child.kind) for child in below]),
+            )
+        kind = kinds.get(traits)
+        if kind is None:
+            number, beside = len(kinds), extras(own, own_buffers, own_overhead)
+            kind = kinds[traits] = _Kind(number, _summed(tally(own), below), _whole(beside, below))
         layers[name] = layer = Layer(
             name,
             module.type,
-            depths[name],
+            depth,
             own,
-            buffers.get(name, ()),
+            own_buffers,
             below,
-            tallies.of(own, below),
+            kind.tally,
             module.same_as,
-            overhead.get(name, ()),
-            _whole(beside.get(name, _NOTHING), below) if below or name in beside else _NOTHING,
+            own_overhead,
+            kind.extras,
+            kind.number,
         )
         children.setdefault(parent, []).append(layer)
     return layers
@@ -448,48 +465,20 @@ def _by_owner(tensors: Iterable[_Tensor], listed: Mapping[str, int]) -> dict[str
     return {owner: tuple(each) for owner, each in owned.items()}
 
 
-def _beside(
-    unusual: Iterable[Param],
-    buffers: Mapping[str, Sequence[Buffer]],
-    overhead: Mapping[str, Sequence[Buffer]],
-    listed: Mapping[str, int],
-) -> dict[str, Extras]:
-    """Return the extras of the modules that have any themselves."""
-    params = _by_owner(unusual, listed)
-    return {
-        name: extras(params.get(name, ()), buffers.get(name, ()), overhead.get(name, ()))
-        for name in {**params, **buffers, **overhead}
-    }
-
-
-def _is_unusual(param: Param) -> bool:
-    """Whether there is anything to say of a parameter that only some models have."""
-    return param.packed or param.active is not None or param.local is not None
-
-
 def _whole(own: Extras, children: Sequence[Layer]) -> Extras:
     """Add up a layer and what is below it; of thousands, most have none."""
     return reduce(add, [child.extras for child in children if child.extras is not _NOTHING], own)
 
 
-class _Tallies(dict[_Sums, Tally]):
-    """One tally for all layers that hold as much: in a model of thousands, few differ."""
-
-    def of(self, own: Iterable[Param], children: Sequence[Layer]) -> Tally:
-        """Add up a layer's own parameters and what is below it, without a value for each step."""
-        sums = _sums(own)
-        if not children:
-            return self[sums]
-        below = [child.tally for child in children]
-        trainable, frozen, unknown, nbytes, uninitialized = sums
-        return self[
-            trainable + sum([each.trainable for each in below]),
-            frozen + sum([each.frozen for each in below]),
-            unknown + sum([each.unknown for each in below]),
-            nbytes + sum([each.nbytes for each in below]),
-            uninitialized + sum([each.uninitialized for each in below]),
-        ]
-
-    def __missing__(self, sums: _Sums) -> Tally:
-        tally = self[sums] = Tally(*sums)
-        return tally
+def _summed(own: Tally, children: Sequence[Layer]) -> Tally:
+    """Add up a layer's own parameters and what is below it, without a value for each step."""
+    if not children:
+        return own
+    below = [child.tally for child in children]
+    return Tally(
+        own.trainable + sum([each.trainable for each in below]),
+        own.frozen + sum([each.frozen for each in below]),
+        own.unknown + sum([each.unknown for each in below]),
+        own.nbytes + sum([each.nbytes for each in below]),
+        own.uninitialized + sum([each.uninitialized for each in below]),
+    )

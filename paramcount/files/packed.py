@@ -37,6 +37,8 @@ def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpack
     What cannot be told for certain stays as it is stored, and a note says so.
     """
     given = list(tensors)
+    if not _may_be_packed(given):
+        return Unpacked(given, frozenset(), ())
     # With a dot before each name, those of a lone layer's tensors end as those of any other do.
     by_name = {f".{tensor.name}": tensor for tensor in given}
     config = cache(config)
@@ -65,6 +67,13 @@ def packed_note(layout: str, weights: Collection[Stored], by: str) -> Note:
     return Note(
         "packed", "", f"{plural(len(weights), 'tensor')} of {layout} ({dtypes}) {stand} for, {elements} by {by}"
     )
+
+
+def _may_be_packed(tensors: Iterable[Stored]) -> bool:
+    """Whether any name or dtype is one that a layout has: of most models, none is."""
+    dtypes = {tensor.dtype for tensor in tensors}
+    keys = {tensor.name.rpartition(".")[2] for tensor in tensors}
+    return not dtypes.isdisjoint(_TELLING) or any(key.endswith(_LAST_PARTS) for key in keys)
 
 
 def _candidates(name: str) -> Iterator[tuple[Layout, str]]:
@@ -809,6 +818,7 @@ LAYOUTS = (
 )
 
 _MARKS = tuple({mark for layout in LAYOUTS for mark in layout.marks})
+_LAST_PARTS = tuple({mark.rpartition(".")[2] for mark in _MARKS})
 # Scales of activations, which attention keeps beside its weights.
 _ACTIVATIONS = (".k_scale", ".v_scale", ".q_scale", ".prob_scale")
 # What other libraries keep packed weights in, whose width nothing tells: EXL2, EXL3, QuIP#, quanto, Quark, SpQR, 4/6.
@@ -825,3 +835,4 @@ _INTEGERS = {
     "int32": (".weight", *_CODES),
     "int64": (".dense_weights",),
 }
+_TELLING = _WITH_SCALES | _INTEGERS.keys()

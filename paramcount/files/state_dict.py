@@ -47,7 +47,8 @@ def inventory(
     types = types or {}
     modules: dict[str, Module] = {"": Module("", types.get("", ""))}
     for name in types:
-        _add_module(name, modules, types)
+        if name not in modules:
+            _add_module(name, modules, types)
     extra = dict.fromkeys(extra_states)
     given = list(tensors)
     if any(EXTRA_STATE in tensor.name for tensor in given):
@@ -61,11 +62,10 @@ def inventory(
     params, stored_buffers, scales = [], [], []
     firsts: dict[Hashable, str] = {}
     for tensor in found.tensors:
-        name = tensor.name
-        tied_to = None
-        if tensor.memory is not None and (first := firsts.setdefault(tensor.memory, name)) != name:
+        name, memory, tied_to = tensor.name, tensor.memory, None
+        if memory is not None and (first := firsts.setdefault(memory, name)) != name:
             tied_to = first
-        if name in overhead:  # its module is that of the weight, which is added with that
+        if overhead and name in overhead:  # its module is that of the weight, which is added with that
             scales.append(_buffer(tensor, tied_to))
             continue
         module, _, key = name.rpartition(".")
@@ -74,7 +74,8 @@ def inventory(
         if (name in buffers if buffers is not None else key in _BUFFERS) and not tensor.packed:
             stored_buffers.append(_buffer(tensor, tied_to))
         else:
-            params.append(_param(tensor, tied_to))
+            # Up to what trains, the two have the same fields.
+            params.append(Param(*tensor[:6], tied_to, tensor.packed))
     if buffers is None and params:
         notes = (*notes, _told_by_name(len(stored_buffers)))
     return Inventory(
@@ -100,22 +101,17 @@ def _extra_note(keys: list[str]) -> Note:
     return Note("left-out", keys[0], f"what a module keeps beside its tensors{others} is no parameter: not counted")
 
 
-def _param(tensor: Stored, tied_to: str | None) -> Param:
-    return Param(*tensor[:6], tied_to, tensor.packed)  # up to what trains, the two have the same fields
-
-
 def _buffer(tensor: Stored, tied_to: str | None) -> Buffer:
     return Buffer(tensor.name, tensor.shape, tensor.dtype, tensor.numel, tensor.nbytes, tied_to)
 
 
 def _add_module(name: str, modules: dict[str, Module], types: dict[str, str]) -> None:
     """Add a module and all above it, those first."""
-    missing = []
-    while name not in modules:
+    missing = [name]
+    while (name := name.rpartition(".")[0]) not in modules:
         missing.append(name)
-        name = name.rpartition(".")[0]
     for below in reversed(missing):
-        modules[below] = Module(below, types.get(below, ""))
+        modules[below] = Module(below, types.get(below, "") if types else "")
 
 
 def _told_by_name(number: int) -> Note:
