@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import reduce
+from functools import reduce, wraps
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from operator import and_, or_
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 _COMPILER = "torch._dynamo"
 _TOOLS = "torch._dynamo.utils"
+_MARKS = "torch.compiler"
 _SYMBOLS = "torch.fx.experimental.symbolic_shapes"
 
 Made = TypeVar("Made")
@@ -21,10 +22,11 @@ Made = TypeVar("Made")
 
 @contextmanager
 def compiler_put_off() -> Iterator[None]:
-    """Let a library import the compiler's ``is_compile_supported`` inside this context, and nothing else of it.
+    """Let a library, inside this context, take what it needs of the compiler without importing all of it.
 
-    torchvision has it for one branch of ``roi_align``, and all of the compiler comes with it: a second, and 100 MB.
-    What it gets here imports the compiler when it is called. Whoever imports anything else gets the real compiler.
+    torchvision has ``is_compile_supported`` for one branch of ``roi_align``, and timm marks five functions as not to be
+    compiled; with either come seconds, and 100 MB. What they get here imports the compiler when it is called. Whoever
+    imports anything else gets the real compiler.
     """
     if _COMPILER in sys.modules or _TOOLS in sys.modules:
         yield
@@ -37,6 +39,7 @@ def compiler_put_off() -> Iterator[None]:
     finally:
         sys.meta_path.remove(lookout)
         _make_way()
+        lookout.give_back()
 
 
 def is_compile_supported(device_type: Any) -> Any:
@@ -60,12 +63,37 @@ class _StandIn(ModuleType):
 
 
 class _Lookout(MetaPathFinder):
-    """Finds nothing, but sees the compiler itself being imported."""
+    """Finds nothing, but sees the compiler itself being imported, and PyTorch, which has a function that does that."""
+
+    def __init__(self) -> None:
+        self._marks: ModuleType | None = None  # once it is there
+        self._disable: Any = None  # its own
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         del path, target
         if fullname == _COMPILER:
             _make_way()
+        elif self._marks is None and hasattr(sys.modules.get(_MARKS), "disable"):
+            self._marks = sys.modules[_MARKS]
+            self._disable = self._marks.disable
+            self._marks.disable = _disabling_later(self._disable)  # type: ignore[attr-defined]
+
+    def give_back(self) -> None:
+        if self._marks is not None:
+            self._marks.disable = self._disable  # type: ignore[attr-defined]
+
+
+def _disabling_later(disable: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``torch.compiler.disable`` as it would mark PyTorch's own functions: when they are called."""
+    from torch._compile import _disable_dynamo
+
+    @wraps(disable)
+    def disabled(fn: Any = None, recursive: bool = True, **options: Any) -> Any:  # noqa: FBT001, FBT002  # PyTorch's
+        if not isinstance(fn, FunctionType) or not recursive or options or _COMPILER in sys.modules:
+            return disable(fn, recursive, **options)
+        return _disable_dynamo(fn)
+
+    return disabled
 
 
 def _make_way() -> None:

@@ -400,7 +400,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         if size is None and all(type(arg) is int for arg in args):
             size = [abs(arg) or 1 for arg in args] * 2  # none makes more: eye(n) has n * n elements, arange(n) has n
         if size is None or (traits.size is None and prod(size) > limit):
-            shell = func(*args, **{**kwargs, "device": "meta"})
+            shell = by_plain_sizes(func, *args, **{**kwargs, "device": "meta"})
             size = shell.shape
         numel = size if isinstance(size, int) else prod(size)
         if numel <= limit and not (traits.is_random and self.is_astray(kwargs.get("generator"))):
@@ -410,7 +410,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         if shell is None and func in _OF_DEFAULT_DTYPE:
             # For these PyTorch has Python code on meta; for an empty tensor of the same form it has none.
             shell = torch.empty(size, dtype=kwargs.get("dtype"), device="meta")
-        return self.saved(func(*args, **{**kwargs, "device": "meta"}) if shell is None else shell)
+        return self.saved(by_plain_sizes(func, *args, **{**kwargs, "device": "meta"}) if shell is None else shell)
 
     def infer(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
         """Find only the shape of a result, because a part of it is unknown."""

@@ -67,6 +67,46 @@ assert is_compile_supported is outside.is_compile_supported
     )
 
 
+def test_a_library_marks_what_is_not_to_be_compiled_and_the_compiler_comes_when_that_is_called() -> None:
+    code = """
+import sys, torch
+from paramcount.modules.compiler import compiler_put_off
+own = torch.compiler.disable
+with compiler_put_off():
+    import timm
+    later = disable = torch.compiler.disable
+    @disable
+    def marked(x):
+        "Doubles."
+        return x * 2
+assert torch.compiler.disable is own is not later
+assert (marked.__name__, marked.__doc__) == ("marked", "Doubles.")
+print("torch._dynamo" in sys.modules, end=" ")
+print(marked(torch.ones(1)).item(), "torch._dynamo" in sys.modules)
+
+from torch._dynamo import explain
+real = own(lambda x: x * 2)
+found = [explain(lambda x: torch.relu(f(torch.relu(x))))(torch.ones(2)) for f in (marked, real, later(marked))]
+assert [(each.graph_count, each.graph_break_count) for each in found] == [(2, 1)] * 3
+assert later(lambda x: x)._torchdynamo_disable
+"""
+    assert run(code) == "False 2.0 True\n"
+
+
+def test_whoever_says_more_of_what_is_not_to_be_compiled_gets_the_real_mark() -> None:
+    code = """
+import sys, torch
+from paramcount.modules.compiler import compiler_put_off
+with compiler_put_off():
+    import timm
+    torch.compiler.disable(lambda x: x)
+    assert "torch._dynamo" not in sys.modules
+    marked = torch.compiler.disable(recursive=False)(lambda x: x)
+print("torch._dynamo" in sys.modules, marked._torchdynamo_disable)
+"""
+    assert run(code) == "True True\n"
+
+
 def test_a_constructor_may_compile() -> None:
     """Also after a torchvision name; the file says how many parameters there are."""
     code = f"""
