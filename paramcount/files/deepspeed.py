@@ -6,7 +6,6 @@ The form is that of ``_save_checkpoint()`` in deepspeed/runtime/engine.py, as de
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from paramcount.files.torch_parts import Named
 from paramcount.files.torch_tensors import fields, sizes
@@ -32,7 +31,8 @@ def whole(tensors: Sequence[Named], beside: Mapping[str, object]) -> tuple[list[
         shape = shapes.get(first.name)
         if shape is not None and named.tensor.shape == (0,) != shape:
             # One value for all names of a parameter, which is what tells that they are of one.
-            filled.append(replace(named, value=first.value, tensor=replace(named.tensor, shape=shape, storage=None)))
+            tensor = named.tensor._replace(shape=shape, storage=None)
+            filled.append(named._replace(value=first.value, tensor=tensor))
         else:
             filled.append(named)
     number = sum(new is not old for new, old in zip(filled, tensors, strict=True))
@@ -47,7 +47,7 @@ def whole(tensors: Sequence[Named], beside: Mapping[str, object]) -> tuple[list[
 
 def _without_shape(named: Named) -> Named:
     """Return a parameter that is empty, and of which no shape is kept: a frozen one, where those were left out."""
-    return replace(named, tensor=replace(named.tensor, shape=None, storage=None))
+    return named._replace(tensor=named.tensor._replace(shape=None, storage=None))
 
 
 def buffers(tensors: Sequence[Named], beside: Mapping[str, object]) -> frozenset[str] | None:

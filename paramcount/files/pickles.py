@@ -28,7 +28,6 @@ _CONTAINER = 160
 _RECORD = 160
 _REFERENCE = 8
 _MEMO = 100
-_CALL = 450  # of an idiom
 _NUMBER = 32
 _GLOBAL = 1024  # more than it takes: a checkpoint has few
 
@@ -66,6 +65,7 @@ class Record:
     state: object = None  # what __setstate__() would be given
     items: Sequence[object] = ()  # of a sequence or a set
     pairs: Pairs | None = None  # of a mapping
+    known: object = None  # what it stands for, where whoever read it has told already, and kept no arguments
 
 
 class Cursor:
@@ -144,10 +144,11 @@ class Idiom(Protocol):
     def starts(self, callable_: object) -> bool:
         """Whether it is how a call of this is written."""
 
-    def read(self, data: bytes, at: int, memo: Memo) -> tuple[tuple[object, ...], int] | None:
-        """Return the arguments of a call, and where its operations end; None if they are others after all.
+    def read(self, data: bytes, at: int, stack: list[object], memo: Memo) -> tuple[int, int] | None:
+        """Read a call, and what like it follows; return where that ends, and what the values may take in memory.
 
-        ``data`` go on at ``at`` after the mark before the arguments. What is remembered goes into the memo.
+        ``data`` go on at ``at`` after the mark before the arguments, and what is called is on the stack. The values go
+        there, too, and what is remembered into the memo. None if it is something else after all, with both untouched.
         """
 
 
@@ -157,6 +158,7 @@ class Memo:
     def __init__(self) -> None:
         """Start without any."""
         self.values: list[object] = []  # picklers count from 0 or 1: hardly a number is left out
+        self.is_rewritten = False  # whether one of those was put in another's place, which no pickler does
         self._far: dict[int, object] = {}
 
     def __len__(self) -> int:
@@ -165,7 +167,8 @@ class Memo:
 
     def __getitem__(self, key: int) -> object:
         """Return the value of a number."""
-        value = self.values[key] if 0 <= key < len(self.values) else self._far[key]
+        values = self.values
+        value = values[key] if 0 <= key < len(values) else self._far[key]
         if value is UNREAD:
             raise _Reread
         return value
@@ -177,6 +180,7 @@ class Memo:
             self.values.append(value)
         elif key < known:
             self.values[key] = value
+            self.is_rewritten = True
         else:
             self._far[key] = value
 
@@ -275,12 +279,10 @@ class _Machine:
                     if at == len(cursor.data):
                         at = cursor.fetched()
                     cursor.at = at + 1
-                    operation = operations[cursor.data[at]]
-                    if operation is None:
-                        raise MalformedPickle(f"byte {cursor.position - 1:,} is no operation of a pickle")
-                    operation(self)
+                    operations[cursor.data[at]](self)
                 if len(self.stack) > _MOST_AT_ONCE:
                     raise MalformedPickle("it holds too many values at once")
+                self.spend(0)
         except _Stop:
             return self.stack[-1]
         raise MalformedPickle("it takes more operations than any checkpoint of its size")
@@ -291,6 +293,10 @@ class _Machine:
             raise MalformedPickle(f"its values take more than {self.most_memory:,} bytes")
 
     def push(self, value: object, memory: int) -> None:
+        self.memory += memory  # of so little, as of all that a turn adds, it is enough to look at the sum after it
+        self.stack.append(value)
+
+    def push_large(self, value: object, memory: int) -> None:
         self.spend(memory)
         self.stack.append(value)
 
@@ -301,13 +307,12 @@ class _Machine:
             and type(self.stack[-1]) is Global
             and self.idiom.starts(self.stack[-1])
         ):
-            read = self.idiom.read(self.cursor.data, self.cursor.at, self.memo)
+            read = self.idiom.read(self.cursor.data, self.cursor.at, self.stack, self.memo)
             if read is not None:
-                self.spend(_CALL)
-                self.stack[-1] = Record(self.stack[-1], read[0])
-                self.cursor.at = read[1]
+                self.cursor.at, memory = read
+                self.spend(memory)
                 return
-        self.spend(_CONTAINER)
+        self.memory += _CONTAINER
         self.outer.append(self.stack)
         self.stack = []
 
@@ -319,12 +324,20 @@ class _Machine:
     def number(self, length: int, *, signed: bool = False) -> int:
         return int.from_bytes(self.cursor.take(length), "little", signed=signed)
 
+    def byte(self) -> int:
+        cursor = self.cursor
+        at = cursor.at
+        if at == len(cursor.data):
+            at = cursor.fetched()
+        cursor.at = at + 1
+        return cursor.data[at]
+
     # Text and numbers
 
     def text(self, length: int) -> None:
         # Never an error: a name is only shown, and a lone surrogate could not be.
         value = self.counted(length, _LONGEST_TEXT).decode("utf-8", "backslashreplace")
-        self.push(value, sys.getsizeof(value))
+        self.push_large(value, sys.getsizeof(value))
 
     def counted(self, length: int, most: int) -> bytes:
         if not 0 <= length <= most:
@@ -332,25 +345,25 @@ class _Machine:
         return self.cursor.take(length)
 
     def data(self, length: int) -> None:
-        self.push(self.counted(length, MOST_BYTES), length + _CONTAINER)
+        self.push_large(self.counted(length, MOST_BYTES), length + _CONTAINER)
 
     def quoted(self) -> None:
         line = self.cursor.line().strip()
         if len(line) < 2 or line[:1] not in {b'"', b"'"} or line[-1:] != line[:1]:  # noqa: PLR2004  # two quotes
             raise MalformedPickle("it holds a string without quotes")
         value = _unescaped(line[1:-1])
-        self.push(value, sys.getsizeof(value))
+        self.push_large(value, sys.getsizeof(value))
 
     def raw_text(self) -> None:
         value = self.cursor.line().decode("raw_unicode_escape").encode("utf-8", "surrogatepass")
-        self.push(value.decode("utf-8", "backslashreplace"), 4 * len(value) + _CONTAINER)
+        self.push_large(value.decode("utf-8", "backslashreplace"), 4 * len(value) + _CONTAINER)
 
     def integer_line(self) -> None:
         line = self.cursor.line()
         if line in {b"00", b"01"}:
             self.push(line == b"01", 0)
         else:
-            self.push(_decimal(line), len(line) + _NUMBER)
+            self.push_large(_decimal(line), len(line) + _NUMBER)
 
     def long(self, length: int) -> None:
         if not 0 <= length <= _LONGEST_INTEGER:
@@ -443,6 +456,10 @@ def _plain(match: re.Match[bytes]) -> bytes:
 # The operations, by their bytes ---------------------------------------------------------------------------------------
 
 
+def _unknown(machine: _Machine) -> NoReturn:
+    raise MalformedPickle(f"byte {machine.cursor.position - 1:,} is no operation of a pickle")
+
+
 def _protocol(machine: _Machine) -> None:
     protocol = machine.number(1)
     if protocol > _NEWEST_PROTOCOL:
@@ -462,19 +479,11 @@ def _pop(machine: _Machine) -> None:
         machine.pop_mark()
 
 
-def _put(length: int) -> Callable[[_Machine], None]:
-    return lambda machine: machine.remember(machine.number(length))
-
-
 def _put_line(machine: _Machine) -> None:
     key = _decimal(machine.cursor.line())
     if not 0 <= key < 2**32:
         raise MalformedPickle(f"it remembers a value as number {key:,}")
     machine.remember(key)
-
-
-def _get(length: int) -> Callable[[_Machine], None]:
-    return lambda machine: machine.stack.append(machine.memo[machine.number(length)])
 
 
 def _integer(length: int, *, signed: bool = False) -> Callable[[_Machine], None]:
@@ -507,12 +516,12 @@ def _float(machine: _Machine) -> None:
 
 def _tuple(machine: _Machine) -> None:
     values = tuple(machine.pop_mark())
-    machine.push(values, 56 + _REFERENCE * len(values))
+    machine.push_large(values, 56 + _REFERENCE * len(values))
 
 
 def _list(machine: _Machine) -> None:
     values = machine.pop_mark()
-    machine.push(values, _CONTAINER + _REFERENCE * len(values))
+    machine.push_large(values, _CONTAINER + _REFERENCE * len(values))
 
 
 def _dict(machine: _Machine) -> None:
@@ -599,19 +608,19 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], object]] = {
     b"2": lambda machine: machine.stack.append(machine.stack[-1]),
     b"(": _Machine.mark,
     b"p": _put_line,
-    b"q": _put(1),
-    b"r": _put(4),
+    b"q": lambda machine: machine.remember(machine.byte()),
+    b"r": lambda machine: machine.remember(machine.number(4)),
     b"\x94": lambda machine: machine.remember(len(machine.memo)),
     b"g": lambda machine: machine.stack.append(machine.memo[_decimal(machine.cursor.line())]),
-    b"h": lambda machine: machine.stack.append(machine.memo[machine.cursor.take(1)[0]]),
-    b"j": _get(4),
+    b"h": lambda machine: machine.stack.append(machine.memo[machine.byte()]),
+    b"j": lambda machine: machine.stack.append(machine.memo[machine.number(4)]),
     b"N": _constant(None),
     b"\x88": _constant(True),  # noqa: FBT003  # the value itself
     b"\x89": _constant(False),  # noqa: FBT003  # the value itself
     b"I": _Machine.integer_line,
     b"L": lambda machine: machine.push(_decimal(machine.cursor.line()), _LONGEST_INTEGER),
     b"J": _integer(4, signed=True),
-    b"K": _integer(1),
+    b"K": lambda machine: machine.push(machine.byte(), _NUMBER),
     b"M": _integer(2),
     b"\x8a": lambda machine: machine.long(machine.number(1)),
     b"\x8b": lambda machine: machine.long(machine.number(4, signed=True)),
@@ -660,4 +669,4 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], object]] = {
     b"\x83": _extension(2),
     b"\x84": _extension(4, signed=True),
 }
-_BY_BYTE = [_OPERATIONS.get(bytes([code])) for code in range(256)]
+_BY_BYTE = [_OPERATIONS.get(bytes([code]), _unknown) for code in range(256)]

@@ -12,7 +12,7 @@ from paramcount.files.calls import Calls, would_call
 from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, load
 from paramcount.files.ranges import Ranges
 from paramcount.files.torch_idiom import TensorIdiom
-from paramcount.files.torch_tensors import Storage, Tensor, storage
+from paramcount.files.torch_tensors import Storage, Storages, Tensor
 from paramcount.files.torch_zip import Entry, MalformedZip
 
 # torch/serialization.py: MAGIC_NUMBER, PROTOCOL_VERSION, and the longest of the file's other markers.
@@ -56,21 +56,6 @@ def read(file: Ranges) -> Archive:
 HINT = "if torch.load reads it, please report this; if not, fetch or save it again"
 
 
-class _Storages:
-    """The storages that a pickle refers to."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, Storage] = {}
-
-    def add(self, persistent_id: object) -> object:
-        value = storage(persistent_id)
-        if isinstance(value, Storage):
-            known = self.found.setdefault(value.key, value)
-            if value.nbytes > known.nbytes:
-                self.found[value.key] = value
-        return value
-
-
 # The zip format, of 1.6 and later -------------------------------------------------------------------------------------
 
 
@@ -85,10 +70,10 @@ def _zipped(file: Ranges) -> Archive:
 def _saved(file: Ranges, entries: dict[str, Entry]) -> Archive:
     root = _root(file, entries)
     data = torch_zip.content(file, entries[f"{root}/data.pkl"], most=MOST_BYTES)
-    storages = _Storages()
+    storages = Storages()
     stored = _stored(entries, f"{root}/data/")
     calls = Calls()
-    value = load(Cursor(data), storages.add, TensorIdiom(storages.add, stored), called=calls.add)
+    value = load(Cursor(data), storages.of, TensorIdiom(storages, stored), called=calls.add)
     for key, each in storages.found.items():
         entry = entries.get(f"{root}/data/{key}")
         if entry is None or entry.size < each.nbytes:
@@ -130,9 +115,9 @@ def _code(file: Ranges, folder: str, entries: dict[str, Entry]) -> dict[str, str
 
 def _root(file: Ranges, entries: dict[str, Entry]) -> str:
     """Return the folder in the archive that holds the pickle."""
-    roots = [folder for name in entries for folder, _, last in [name.rpartition("/")] if last == "data.pkl"]
-    tops = {name.partition("/")[2] for name in entries}
-    if any(name.startswith(".data/extern_modules") for name in tops):
+    roots = [name.rpartition("/")[0] for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
+    marked = [name for name in entries if "/.data/extern_modules" in name]
+    if any(name.partition("/")[2].startswith(".data/extern_modules") for name in marked):
         hint = "load it with torch.package, and save the model's state_dict() by torch.save"
         raise UnreadableFile(f"{file.name} is a torch.package archive, which cannot be counted", hint=hint)
     if len(roots) != 1 or "/" in roots[0] or not roots[0]:
@@ -147,11 +132,11 @@ def _legacy(file: Ranges, start: bytes) -> Archive:
     if (problem := _not_torch(start)) is not None:
         message, hint = problem
         raise UnreadableFile(f"{file.name} {message}", hint=hint)
-    storages = _Storages()
+    storages = Storages()
     cursor = Cursor(b"", _fetch(file))
     calls = Calls()
     try:
-        magic = load(cursor, storages.add, called=calls.add)
+        magic = load(cursor, storages.of, called=calls.add)
     except MalformedPickle:
         magic = None
     if magic != _MAGIC or type(magic) is not int:
@@ -159,11 +144,11 @@ def _legacy(file: Ranges, start: bytes) -> Archive:
         if str(calls):
             raise UnreadableFile(f"{message}: {would_call(str(calls))}", hint="do not load it")
         raise UnreadableFile(message, hint=HINT)
-    if load(cursor, storages.add) != _PROTOCOL:
+    if load(cursor, storages.of) != _PROTOCOL:
         raise MalformedPickle("it is of a version of torch.save's format that is not known")
-    load(cursor, storages.add)  # the sizes of integers on the machine that saved it
-    root = load(cursor, storages.add, TensorIdiom(storages.add, 0), called=calls.add)
-    keys = load(cursor, storages.add)
+    load(cursor, storages.of)  # the sizes of integers on the machine that saved it
+    root = load(cursor, storages.of, TensorIdiom(storages, 0), called=calls.add)
+    keys = load(cursor, storages.of)
     _demand_data(file, cursor.position, keys, storages.found)
     return Archive(root, calls=str(calls))
 

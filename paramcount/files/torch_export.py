@@ -23,6 +23,7 @@ Nested = Callable[[Ranges], object]  # returns the value that torch.save saved i
 
 _MODEL = re.compile(r"(?P<root>(?:[^/]+/)?)models/(?P<name>.+)\.json", re.DOTALL)
 _OLD = "serialized_exported_program.json"  # before 2.8
+_MARKS = ("archive_format", "archive_version", _OLD)  # what only such an archive has
 _SIGNATURE = re.compile(
     rb'(?<!\\)"input_specs"\s*:\s*(?=\[)'
 )  # of all JSON, a quote within text is the only escaped one
@@ -67,8 +68,8 @@ _BEFORE_2_8 = _Places(_OLD, "", "", "serialized_state_dict.pt", "", "", "seriali
 
 def is_program(entries: Mapping[str, Entry]) -> bool:
     """Whether an archive is one of torch.export's, by the names in it."""
-    tops = {name.partition("/")[2] for name in entries} | entries.keys()
-    return bool({"archive_format", "archive_version", _OLD} & tops)
+    marked = [name for name in entries if name.endswith(_MARKS)]
+    return any(mark in {name, name.partition("/")[2]} for name in marked for mark in _MARKS)
 
 
 def read(file: Ranges, entries: Mapping[str, Entry], nested: Nested) -> Program:

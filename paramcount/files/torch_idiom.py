@@ -3,98 +3,203 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import struct
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import compress
+from typing import Any, NamedTuple
 
-from paramcount.files.pickles import UNREAD, Global, Memo, Record
+from paramcount.files.pickles import UNREAD, Global, MalformedPickle, Memo, Record
+from paramcount.files.torch_tensors import Storage, Storages, Tensor, storage_dtype, strided
 
 _WITHOUT_DATA = 20_000  # tensors that are read so in any case; others only if their data lie in the file
-_MOST_SHAPES = 10_000  # to remember
-_MEMORY = 500  # bytes that a tensor takes, with its name
+_MOST_LAYOUTS = 10_000  # to remember
+_MOST_AT_ONCE = 1000  # as many items as picklers put into a mapping at once
+_MEMORY = 500  # bytes that a tensor takes, without its name
 _LONGEST_KEY = 20
+_LARGEST = 2**63 - 1
 
 _GET = rb"(h.|j....)"
 _PUT = rb"(q.|r....|\x94)"
+_TEXT = rb"(?:X(.)\0\0\0|\x8c(.))"
 _NUMBER = rb"(?:K.|M..|J....|" + b"|".join(rb"\x8a\x%02x.{%d}" % (size, size) for size in range(1, 9)) + rb")"
 _NUMBERS = rb"(?:(\)|" + b"|".join((_NUMBER * n) + rb"\x%02x" % (0x84 + n) for n in (1, 2, 3))
 _NUMBERS += rb"|\((?:" + _NUMBER + rb"){4,64}t)" + _PUT + rb"?)"
-_KEY = rb"(?:(?:X(.)\0\0\0|\x8c(.))([0-9]{1,%d})" % _LONGEST_KEY + _PUT + rb"|" + _GET + rb")"
+_KEY = rb"(?:" + _TEXT + rb"([0-9]{1,%d})" % _LONGEST_KEY + _PUT + rb"|" + _GET + rb")"
 # What _rebuild_tensor_v2() in torch/_utils.py is called with: a storage, which is a persistent id of persistent_id() in
 # torch/serialization.py, an offset, a size, strides, requires_grad, and hooks, of which there are none.
-_TENSOR = re.compile(
-    rb"\(" + _GET + _GET + _KEY + _GET + rb"(" + _NUMBER + rb")(N?)t" + _PUT + rb"Q"
-    rb"(" + _NUMBER + rb")" + _NUMBERS + _NUMBERS + rb"([\x88\x89])" + _GET + rb"\)R" + _PUT + rb"t" + _PUT + rb"R",
-    re.DOTALL,
+_TENSOR = (
+    rb"\(" + _GET + _GET + _KEY + _GET + rb"(" + _NUMBER + rb")N?t" + _PUT + rb"Q"
+    rb"(" + _NUMBER + rb")" + _NUMBERS + _NUMBERS + rb"([\x88\x89])" + _GET + rb"\)R" + _PUT + rb"t" + _PUT + rb"R"
 )  # fmt: skip
-_NO_HOOKS = Record(Global("collections", "OrderedDict"))
+_FIRST = re.compile(_TENSOR, re.DOTALL)
+# What comes between a tensor and the next in a mapping: the one is remembered, and the other has a name.
+_NAME = re.compile(_PUT + rb"(?:" + _TEXT + rb"|" + _GET + rb")", re.DOTALL)
+_NEXT = re.compile(_PUT + rb"?" + _GET + rb"\(" + _TENSOR, re.DOTALL)
+_EACH = re.compile(_NUMBER, re.DOTALL)
+_LONG_PUTS = [struct.Struct("<" + "xI" * number) for number in range(9)]  # as many as are written for a tensor
+
+
+class _Layout(NamedTuple):
+    """How a tensor lies in its storage."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    extent: int  # elements of the storage, from its first to its last
+
+
+class _Remembered(dict[bytes, object]):
+    """What a memo holds, by the operation that gets it."""
+
+    def __init__(self, memo: Memo) -> None:
+        super().__init__()
+        self.memo = memo
+
+    def __missing__(self, operation: bytes) -> object:
+        key = _place(operation)
+        value = self.memo[key]
+        if key < len(self.memo.values):  # where nothing takes its place
+            self[operation] = value
+        return value
 
 
 class TensorIdiom:
     """The calls of ``_rebuild_tensor_v2``, as picklers of PyTorch write them."""
 
-    def __init__(self, persistent: Callable[[object], object], data: int) -> None:
-        """Take what a persistent id stands for, and how many tensors' data lie in the file."""
+    def __init__(self, storages: Storages, data: int) -> None:
+        """Take note of storages, and know of how many tensors the data lie in the file."""
         self.memory = data * _MEMORY
-        self._persistent = persistent
+        self._storages = storages
         self._left = data + _WITHOUT_DATA
-        self._shapes: dict[bytes, tuple[int, ...]] = {}
+        self._layouts: dict[tuple[bytes, bytes, str], _Layout] = {}
+        self._remembered = _Remembered(Memo())
 
     def starts(self, callable_: object) -> bool:
         """Whether it is how a call of this is written."""
-        return isinstance(callable_, Global) and callable_.name == "_rebuild_tensor_v2"
+        return (
+            isinstance(callable_, Global)
+            and callable_.name == "_rebuild_tensor_v2"
+            and callable_.module.startswith("torch")
+        )
 
-    def read(self, data: bytes, at: int, memo: Memo) -> tuple[tuple[object, ...], int] | None:
-        """Return the arguments of a call, and where its operations end; None if they are others after all."""
-        found = _TENSOR.match(data, at) if self._left else None
-        if found is None:
+    def read(self, data: bytes, at: int, stack: list[object], memo: Memo) -> tuple[int, int] | None:
+        """Read a call, and the items of a mapping that follow, as far as they are such calls."""
+        if self._remembered.memo is not memo:
+            self._remembered = _Remembered(memo)
+        found = _FIRST.match(data, at) if self._left else None
+        tensor = found and self._tensor(found.groups(), memo, (), ())
+        if found is None or tensor is None:
             return None
+        function = stack[-1]
+        record = stack[-1] = Record(function, known=tensor)
+        end, memory = found.end(), _MEMORY
+        for _ in range(min(self._left, _MOST_AT_ONCE)):
+            named = _NAME.match(data, end)
+            if named is None:
+                break
+            put, length, short_length, known_name = named.groups()
+            at = named.end()
+            if known_name is None:
+                start, at = at, at + (length or short_length)[0]
+                name: object = data[start:at].decode("utf-8", "backslashreplace")
+            else:
+                name = self._remembered[known_name]
+            found = _NEXT.match(data, at)
+            if found is None:
+                break
+            name_put, called, *call = found.groups()
+            if self._remembered[called] is not function:
+                break
+            tensor = self._tensor(call, memo, (put, name_put), (record, name))
+            if tensor is None:
+                break
+            record = Record(function, known=tensor)
+            stack += name, record
+            end = found.end()
+            memory += _MEMORY + (sys.getsizeof(name) if known_name is None else 0)
+        return end, memory
+
+    def _tensor(
+        self,
+        call: Iterable[Any],
+        memo: Memo,
+        puts: tuple[Any, ...],
+        values: tuple[object, ...],
+    ) -> Tensor | None:
+        """Return the tensor of a call, and remember what is in it; None if it is another call after all, or a bent one.
+
+        ``call`` are the groups of ``_TENSOR``, and None where there is none; ``puts`` are the operations that remember
+        ``values`` before those of the call itself.
+        """
         (
-            word, kind, length, short_length, digits, key_put, key_get, device, numel, no_view, id_put,
+            word, kind, length, short_length, digits, key_put, key_get, device, numel, id_put,
             offset, size, size_put, stride, stride_put, grad, hooks, hooks_put, args_put,
-        ) = found.groups()  # fmt: skip
-        made_by = memo[_place(hooks)]
+        ) = call  # fmt: skip
+        remembered = self._remembered
+        dtype, made_by = storage_dtype(remembered[kind]), remembered[hooks]
+        if memo.is_rewritten or dtype is None or remembered[word] != "storage" or remembered[device] is None:
+            return None
         if not isinstance(made_by, Global) or made_by.name != "OrderedDict":
             return None
         if digits is None:
-            key = memo[_place(key_get)]
+            key = remembered[key_get]
         elif len(digits) == (length or short_length)[0]:
             key = digits.decode()
         else:
             return None
+        layout = self._layouts.get((size, stride, dtype)) or self._layout(size, stride, dtype)
+        start, held = _number(offset), _number(numel)
+        if layout is None or not 0 <= start <= held - layout.extent or not isinstance(key, str):
+            return None  # what is wrong with it is told where it is made step by step
         self._left -= 1
-        view = (None,) if no_view else ()
-        storage = self._persistent(
-            (memo[_place(word)], memo[_place(kind)], key, memo[_place(device)], _number(numel), *view)
+        storage = Storage(key, dtype, held)
+        self._storages.add(storage)
+        _remember(
+            memo,
+            (*puts, key_put, id_put, size_put, stride_put, hooks_put, args_put),
+            (*values, key, UNREAD, layout.shape, layout.stride, UNREAD, UNREAD),
         )
-        sizes, strides = self._numbers(size), self._numbers(stride)
-        args = (storage, _number(offset), sizes, strides, grad == b"\x88", _NO_HOOKS)
-        known = len(memo.values)
-        puts = key_put, id_put, size_put, stride_put, hooks_put, args_put
-        values = key, UNREAD, sizes, strides, UNREAD, args
-        if all(puts) and [int.from_bytes(put[1:], "little") for put in puts] == [*range(known, known + len(puts))]:
-            memo.values.extend(values)  # as always, but where one storage is in several tensors, or a size is empty
-        else:
-            for put, value in zip(puts, values, strict=True):
-                if put is not None:
-                    memo[_place(put) if len(put) > 1 else len(memo)] = value
-        return args, found.end()
+        return Tensor(layout.shape, dtype, grad == b"\x88", False, storage, start, layout.stride)  # noqa: FBT003  # by their names it takes twice the time
 
-    def _numbers(self, written: bytes) -> tuple[int, ...]:
-        """Return the numbers that make a tuple."""
-        known = self._shapes.get(written)
-        if known is None:
-            known = tuple(map(_number, _EACH.findall(written, written.startswith(b"("))))
-            if len(self._shapes) < _MOST_SHAPES:
-                self._shapes[written] = known
-        return known
+    def _layout(self, size: bytes, stride: bytes, dtype: str) -> _Layout | None:
+        """Return the layout that a size and strides make, which is looked at once for all tensors of it."""
+        try:
+            made = strided((Storage("", dtype, _LARGEST), 0, _numbers(size), _numbers(stride), False))
+        except MalformedPickle:
+            return None
+        if made.shape is None or dtype.startswith("q"):  # of quantised ones, several elements may share a byte
+            return None
+        extent = 1 + sum((each - 1) * step for each, step in zip(made.shape, made.stride, strict=True))
+        layout = _Layout(made.shape, made.stride, extent if made.numel else 0)
+        if len(self._layouts) < _MOST_LAYOUTS:
+            self._layouts[size, stride, dtype] = layout
+        return layout
 
 
-_EACH = re.compile(_NUMBER, re.DOTALL)
+def _remember(memo: Memo, puts: tuple[Any, ...], values: tuple[object, ...]) -> None:
+    """Remember values by the operations that are written for it; what has none is not remembered."""
+    if None in puts:  # as of an empty size, and of a storage that is in several tensors
+        values = tuple(compress(values, puts))
+        puts = tuple(filter(None, puts))
+    written, known, number = b"".join(puts), len(memo.values), len(values)
+    # As nearly always: each by the number that follows.
+    if len(written) == 5 * number and _LONG_PUTS[number].unpack(written) == (*range(known, known + number),):
+        memo.values.extend(values)
+        return
+    for put, value in zip(puts, values, strict=True):
+        memo[_place(put) if len(put) > 1 else len(memo)] = value
+
+
+def _numbers(written: bytes) -> tuple[int, ...]:
+    return tuple(map(_number, _EACH.findall(written, written.startswith(b"("))))
 
 
 def _place(written: bytes) -> int:
     return int.from_bytes(written[1:], "little")
 
 
+@lru_cache(maxsize=1000)  # as the sizes of most storages are those of others
 def _number(written: bytes) -> int:
     operation = written[0]
     if operation == 0x8A:  # noqa: PLR2004  # an integer of as many bytes as the next says

@@ -98,7 +98,7 @@ class Modules:
         A module's state is its ``__dict__``, as torch.nn.Module keeps it; TorchScript's is its attributes, and the
         code says which of them are parameters and buffers.
         """
-        if not isinstance(value, Record):
+        if not isinstance(value, Record) or value.known is not None:
             return None
         if id(value) not in self._known:
             self._known[id(value)] = (value, self._of(value))

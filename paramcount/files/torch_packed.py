@@ -63,6 +63,8 @@ def wrapped(value: object, tensors: Tensors) -> Weight | None:
         MalformedPickle: a tensor could not be built.
 
     """
+    if isinstance(value, Record) and value.known is not None:  # as plain tensors are read
+        return None
     whole, kind = tensors.of(value), _subclass(value)
     if whole is None or kind is None or not whole.numel:
         return None

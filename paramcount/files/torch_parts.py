@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from paramcount.files.pickles import MalformedPickle, Pairs, Record
 from paramcount.files.stored import Stored
@@ -33,8 +35,7 @@ _ENTRIES_EACH = 12  # more, the same
 _CONTAINERS = (Record, Pairs, list, tuple)  # what can be, or hold, a tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(NamedTuple):
     """A tensor and its dotted name in the part that is counted."""
 
     name: str
@@ -156,6 +157,8 @@ class Parts:
 
     def holds_tensors(self, value: object) -> bool:
         """Whether a tensor is anywhere in a value."""
+        if isinstance(value, Record) and value.known is not None:
+            return True
         if id(value) not in self._holding:
             self._holding[id(value)] = (value, next(iter(self.tensors(Part((), value), once=True)), None) is not None)
         return self._holding[id(value)][1]
@@ -168,20 +171,29 @@ class Parts:
 
         """
         naming = Naming(self.modules.stored)
-        waiting: list[tuple[str, object, int]] = [("", part.value, 0)]
+        tensor_of = self.modules.tensors.of
+        own = part.path[-1] if part.path else "tensor"
+        waiting: list[tuple[str, Iterator[tuple[str, object]]]] = [("", iter([("", part.value)]))]
         seen: set[int] = set()
         while waiting:
-            name, value, depth = waiting.pop()
-            self._visit(depth)
-            if once and id(value) in seen:
-                continue
-            seen.add(id(value))
-            tensor = self.modules.tensors.of(value)
-            if tensor is not None:
-                yield Named(name or (part.path[-1] if part.path else "tensor"), value, tensor)
-                continue
-            children = [(key, each) for key, each in self.children(value).items() if depth or key not in part.without]
-            waiting.extend((naming.below(name, key), each, depth + 1) for key, each in reversed(children))
+            above, values = waiting[-1]
+            for key, value in values:
+                name = naming.below(above, key)
+                self._visit(len(waiting) - 1)
+                if once and id(value) in seen:
+                    continue
+                seen.add(id(value))
+                tensor = tensor_of(value)
+                if tensor is not None:
+                    yield Named(name or own, value, tensor)
+                    continue
+                children = self.children(value)
+                if len(waiting) == 1 and part.without:
+                    children = {each: children[each] for each in children if each not in part.without}
+                waiting.append((name, iter(children.items())))
+                break
+            else:
+                waiting.pop()
 
     def _look_over(self, entries: int) -> None:
         self._entries += entries
@@ -241,12 +253,25 @@ def _is_state_dict(value: object) -> bool:
     return bool(fields((attributes or {}).get("_metadata")))
 
 
-def stored(named: Named) -> Stored:
-    """Return a tensor as all kinds of files describe theirs."""
-    tensor = named.tensor
+def stored(tensors: Sequence[Named]) -> list[Stored]:
+    """Return tensors as all kinds of files describe theirs."""
+    several = shared(tensors)
+    return [_stored(named, several) for named in tensors]
+
+
+def _stored(named: Named, several: Set[str]) -> Stored:
+    name, _, tensor = named
+    storage = tensor.storage
     # A state dict holds tensors that were detached: that they require no gradient says nothing of the parameters.
     grad = tensor.requires_grad if tensor.is_parameter or tensor.requires_grad else None
-    return Stored(named.name, tensor.shape or (), tensor.dtype, tensor.numel, tensor.nbytes, grad, memory(named))
+    own = None if storage is not None and storage.key not in several else memory(named)
+    return Stored(name, tensor.shape or (), tensor.dtype, tensor.numel, tensor.nbytes, grad, own)
+
+
+def shared(tensors: Iterable[Named]) -> Set[str]:
+    """Return the keys of the storages that several of the tensors are in."""
+    keys = [named.tensor.storage.key for named in tensors if named.tensor.storage is not None]
+    return {key for key, number in Counter(keys).items() if number > 1}
 
 
 def memory(named: Named) -> Hashable:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
 from operator import mul
+from typing import NamedTuple
 
 from paramcount.files.pickles import Global, MalformedPickle, Pairs, Record
 
@@ -53,8 +53,7 @@ _MOST_DIMENSIONS = 1000
 _DEEPEST = 8  # tensors that wrap tensors
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
+class Storage(NamedTuple):
     """Memory that tensors are views of."""
 
     key: str
@@ -73,8 +72,7 @@ class Storage:
         return (self.start + self.numel) * _ITEM_SIZES[self.dtype]
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """A tensor as a file describes it."""
 
     shape: tuple[int, ...] | None  # None: a lazy one, which has none yet
@@ -126,10 +124,41 @@ def storage(persistent_id: object) -> object:
     raise MalformedPickle("it has a persistent id that is no storage of torch.save")
 
 
+class Storages:
+    """The storages that a pickle refers to, each as large as anything says of it."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.found: dict[str, Storage] = {}
+
+    def of(self, persistent_id: object) -> object:
+        """Return what a persistent id stands for, as ``storage()`` does, and take note of it.
+
+        Raises:
+            MalformedPickle: it has none of the forms of torch.save.
+
+        """
+        value = storage(persistent_id)
+        if isinstance(value, Storage):
+            self.add(value)
+        return value
+
+    def add(self, value: Storage) -> None:
+        """Take note of a storage."""
+        known = self.found.setdefault(value.key, value)
+        if known is not value and value.nbytes > known.nbytes:
+            self.found[value.key] = value
+
+
+def storage_dtype(kind: object) -> str | None:
+    """Return the dtype of a storage's elements, by its class; None where no storage is of it."""
+    return _STORAGES.get(kind.name) if isinstance(kind, Global) else None
+
+
 def _view(whole: Storage, view: object) -> Storage:
     match view:
         case (str(), int(offset), int(numel)) if _size(offset) + _size(numel) <= whole.numel:
-            return replace(whole, start=offset, numel=numel)
+            return whole._replace(start=offset, numel=numel)
     raise MalformedPickle("it has a storage that is a view of less")
 
 
@@ -149,6 +178,8 @@ class Tensors:
         """
         if not isinstance(value, Record):
             return None
+        if isinstance(value.known, Tensor):
+            return value.known
         if id(value) not in self._known:
             self._known[id(value)] = (value, _tensor(value, 0))
         return self._known[id(value)][1]
@@ -184,6 +215,8 @@ def fields(value: object) -> dict[str, object] | None:
 
 
 def _by_text(pairs: list[tuple[object, object]]) -> dict[str, object]:
+    if all(type(key) is str for key, _ in pairs):  # as of any state dict
+        return dict(pairs)  # type: ignore[arg-type]  # text, as was looked at
     texts = {key for key, _ in pairs if isinstance(key, str)}
     return {_text(key, number, texts): value for number, (key, value) in enumerate(pairs)}
 
@@ -202,6 +235,8 @@ def _tensor(value: object, depth: int) -> Tensor | None:
     """Return the tensor that a value is; ``depth`` is how many it is wrapped in."""
     if not isinstance(value, Record) or not isinstance(value.callable, Global):
         return None
+    if isinstance(value.known, Tensor):
+        return value.known
     name = value.callable.name
     builder = _BUILDERS.get(name) if value.callable.module.startswith("torch") else None
     if builder is None:
@@ -268,7 +303,13 @@ def _sane(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _strided(args: tuple[object, ...], dtype: str | None = None) -> Tensor:
+def strided(args: tuple[object, ...], dtype: str | None = None) -> Tensor:
+    """Return the tensor of a storage, an offset, a size, strides and requires_grad.
+
+    Raises:
+        MalformedPickle: there can be none.
+
+    """
     memory, offset, size, stride = args[:4]
     if not isinstance(memory, Storage):
         raise MalformedPickle("it has a tensor without a storage")
@@ -286,15 +327,15 @@ def _strided(args: tuple[object, ...], dtype: str | None = None) -> Tensor:
 
 
 def _v2(args: tuple[object, ...], _depth: int) -> Tensor:
-    return _strided(args)
+    return strided(args)
 
 
 def _v3(args: tuple[object, ...], _depth: int) -> Tensor:
-    return _strided(args, _dtype(args[6]))
+    return strided(args, _dtype(args[6]))
 
 
 def _quantized(args: tuple[object, ...], _depth: int) -> Tensor:
-    return _strided((*args[:4], args[5]))  # args[4] says how it is quantised
+    return strided((*args[:4], args[5]))  # args[4] says how it is quantised
 
 
 def _parameter(args: tuple[object, ...], depth: int) -> Tensor | None:
@@ -302,7 +343,7 @@ def _parameter(args: tuple[object, ...], depth: int) -> Tensor | None:
     if data is None:
         # Of a class that rebuilds itself in a way of its own.
         return None
-    return replace(data, requires_grad=_flag(args[1]), is_parameter=True)
+    return data._replace(requires_grad=_flag(args[1]), is_parameter=True)
 
 
 def _subclass(args: tuple[object, ...], depth: int) -> Tensor | None:
@@ -311,7 +352,7 @@ def _subclass(args: tuple[object, ...], depth: int) -> Tensor | None:
     is_parameter = isinstance(kind, Global) and kind.name.endswith("Parameter")
     # A parameter whose data is of a class of its own is marked as one: torch/nn/parameter.py, Parameter.__new__().
     is_parameter = is_parameter or (fields(_dict_of(args[3:])) or {}).get("_is_param") is True
-    return replace(built, is_parameter=True) if built and is_parameter else built
+    return built._replace(is_parameter=True) if built and is_parameter else built
 
 
 def _dict_of(state: tuple[object, ...]) -> object:

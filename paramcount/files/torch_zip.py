@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from paramcount.files.ranges import Ranges
 
@@ -12,7 +12,7 @@ from paramcount.files.ranges import Ranges
 _END = struct.Struct("<4s4H2IH")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR_64 = struct.Struct("<4sIQI")
-_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_CENTRAL = struct.Struct("<4s4x2H8x2I3H8xI")  # without versions, times, checksums and attributes
 _LOCAL = struct.Struct("<4s5H3I2H")
 _LONGEST_COMMENT = 2**16 - 1
 _IN_EXTRA = 2**32 - 1  # a field that says: the real value is in the zip64 extra field
@@ -27,8 +27,7 @@ class MalformedZip(ValueError):
     """Bytes that are no zip archive, or one that contradicts itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A record of an archive."""
 
     name: str
@@ -155,13 +154,12 @@ def _entry(data: bytes, at: int) -> tuple[Entry, int]:
     """Return the entry of the directory at a place, and the place after it."""
     if at + _CENTRAL.size > len(data):
         raise MalformedZip("its directory is cut short")
-    fields = _CENTRAL.unpack_from(data, at)
-    signature, _, _, flags, method, _, _, _, packed, size, name_length, extra_length, comment, *_, header = fields
+    signature, flags, method, packed, size, name_length, extra_length, comment, header = _CENTRAL.unpack_from(data, at)
     name_end = at + _CENTRAL.size + name_length
     after = name_end + extra_length + comment
     if signature != b"PK\x01\x02" or after > len(data):
         raise MalformedZip("its directory is damaged")
-    if _IN_EXTRA in {packed, size, header}:
+    if _IN_EXTRA in (packed, size, header):  # a set takes longer to make
         size, packed, header = _large(data[name_end : name_end + extra_length], (size, packed, header))
     name = data[at + _CENTRAL.size : name_end].decode("utf-8", "backslashreplace")
     return Entry(name, flags, method, packed, size, header), after

@@ -98,6 +98,6 @@ def _held(path: str) -> list[Stored]:
         part = parts.weights()
         if part is None:
             raise UnreadableFile(f"{path} holds no weights")
-        return safetensors.in_order(stored(each) for each in parts.tensors(part))
+        return safetensors.in_order(stored(list(parts.tensors(part))))
     except MalformedPickle as error:
         raise UnreadableFile(f"{path}: {error}", hint=torch_archive.HINT) from error

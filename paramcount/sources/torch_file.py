@@ -28,7 +28,7 @@ from paramcount.files.stored import Stored
 from paramcount.files.torch_archive import Archive
 from paramcount.files.torch_folders import Choice
 from paramcount.files.torch_modules import Modules
-from paramcount.files.torch_parts import Named, Part, Parts, memory, stored
+from paramcount.files.torch_parts import Named, Part, Parts, memory, shared, stored
 from paramcount.files.torch_tensors import Tensors, fields
 from paramcount.files.torch_zip import MalformedZip
 from paramcount.inventory import EXTRA_STATE, Inventory, Note
@@ -226,7 +226,10 @@ class _Files:
         self._notes[path] = (*_calls(archive), *_left_out(place, part, parts), *notes)
         layer = f"{torch_folders.layer(path)}." if self._are_layers else ""
         # What a tensor has in common with another is in the same file.
-        return [each._replace(name=layer + each.name, memory=(path, each.memory)) for each in held]
+        return [
+            each._replace(name=layer + each.name, memory=None if each.memory is None else (path, each.memory))
+            for each in held
+        ]
 
     def inventory(self, held: list[Stored], wanted: _Wanted) -> Inventory:
         """Return what all hold."""
@@ -275,6 +278,8 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
         raise UnreadableFile(f"{wanted.place}: {path} holds no tensors", hint=_choices(wanted.place, parts))
     held = _with_elements(tensors, archive, file)
     scales = list(_unwrapped(tensors, held, parts))
+    keys = fields(part.value) or {}
+    extra_states = [key for key in keys if key.rpartition(".")[2] == EXTRA_STATE]
     inventory = state_dict.inventory(
         [*held, *scales],
         target=wanted.word,
@@ -282,12 +287,8 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
         buffers=buffers,
         notes=(*notes, *sharded, *_views(tensors), *_packed(held)),
         config=wanted.config,
-        extra_states=(key for key in fields(part.value) or () if _is_extra_state(key)),
-        others=(
-            key
-            for key, value in (fields(part.value) or {}).items()
-            if not _is_extra_state(key) and not parts.holds_tensors(value)
-        ),
+        extra_states=extra_states,
+        others=(key for key in keys if key not in extra_states and not parts.holds_tensors(keys[key])),
         overhead=frozenset(each.name for each in scales),
     )
     if sharded or any(param.packed for param in inventory.params):
@@ -300,16 +301,12 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
     return _with_lazy(inventory, {each.name for each in tensors if each.tensor.shape is None}, why)
 
 
-def _is_extra_state(key: str) -> bool:
-    return key.rpartition(".")[2] == EXTRA_STATE
-
-
 def _with_elements(tensors: list[Named], archive: Archive, file: Ranges | None) -> list[Stored]:
     """Return tensors as all kinds of files describe theirs, with the elements of those that say how others are packed.
 
     Each takes a request where the file is far away: of many, none is read.
     """
-    held = [stored(each) for each in tensors]
+    held = stored(tensors)
     places = [at for at, each in enumerate(held) if each.name.endswith(VALUES) and each.nbytes <= LONGEST_VALUE]
     if file is None or (file.is_far and len(places) > _MOST_REQUESTS):
         return held
@@ -446,10 +443,10 @@ def _constants(archive: Archive) -> Iterable[Note]:
 
 def _views(tensors: list[Named]) -> Iterable[Note]:
     """Note tensors that share memory, but are not the same tensor."""
-    firsts: dict[str, Named] = {}
+    several, firsts = shared(tensors), dict[str, Named]()
     for named in tensors:
         storage = named.tensor.storage
-        if storage is None or not named.tensor.numel:
+        if storage is None or storage.key not in several or not named.tensor.numel:
             continue
         first = firsts.setdefault(storage.key, named)
         if memory(first) != memory(named):

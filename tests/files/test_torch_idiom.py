@@ -17,7 +17,7 @@ from torch import nn
 
 from paramcount.files.pickles import Cursor, Global, MalformedPickle, Memo, Pairs, Record, load
 from paramcount.files.torch_idiom import TensorIdiom
-from paramcount.files.torch_tensors import Storage, storage
+from paramcount.files.torch_tensors import Storage, Storages, Tensor, Tensors, storage
 from paramcount.report import Report
 from paramcount.sources import Target, torch_file
 
@@ -26,12 +26,13 @@ class Counted(TensorIdiom):
     """Counts what it reads."""
 
     def __init__(self, data: int = 0) -> None:
-        super().__init__(storage, data)
+        super().__init__(Storages(), data)
         self.number = 0
 
-    def read(self, data: bytes, at: int, memo: Memo) -> tuple[tuple[object, ...], int] | None:
-        found = super().read(data, at, memo)
-        self.number += found is not None
+    def read(self, data: bytes, at: int, stack: list[object], memo: Memo) -> tuple[int, int] | None:
+        known = len(stack)
+        found = super().read(data, at, stack, memo)
+        self.number += (1 + (len(stack) - known) // 2) if found is not None else 0  # each further one with its name
         return found
 
 
@@ -61,9 +62,7 @@ def _plain(value: object, known: dict[int, int] | None = None) -> object:
             return ("again", known[id(value)])
         known[id(value)] = len(known)
     if isinstance(value, Record):
-        # The hooks of a tensor, of which there are none, are one for all that are read at once.
-        is_tensor = isinstance(value.callable, Global) and value.callable.name == "_rebuild_tensor_v2"
-        args = value.args[:5] if is_tensor and isinstance(value.args, tuple) else value.args
+        args = _tensor(value) or value.args  # of what is read at once no more than the tensor is kept
         parts = (value.callable, args, value.state, tuple(value.items), value.pairs)
         return ("record", *(_plain(part, known) for part in parts))
     if isinstance(value, Pairs):
@@ -71,6 +70,15 @@ def _plain(value: object, known: dict[int, int] | None = None) -> object:
     if isinstance(value, (list, tuple)):
         return (type(value).__name__, *(_plain(each, known) for each in value))
     return repr(value) if isinstance(value, float) else value
+
+
+def _tensor(value: Record) -> Tensor | None:
+    if not isinstance(value.callable, Global) or value.callable.name != "_rebuild_tensor_v2":
+        return None
+    try:
+        return Tensors().of(value)
+    except MalformedPickle:
+        return None
 
 
 def _read(data: bytes, idiom: TensorIdiom | None) -> object:
@@ -181,5 +189,5 @@ def test_of_a_storage_only_the_kind_and_size_are_believed() -> None:
     assert isinstance(first, Record)
     assert isinstance(second, Record)
     assert (first.callable, second.callable) == (Global("torch._utils", "_rebuild_tensor_v2"),) * 2
-    assert isinstance(second.args, tuple)
-    assert second.args[:5] == (Storage("1", "float32", 3), 0, (3,), (1,), False)
+    assert _tensor(second) == Tensor((3,), "float32", False, storage=Storage("1", "float32", 3), stride=(1,))
+    assert (first.known, second.known) == (None, _tensor(second))  # the first is not as the others are
