@@ -22,6 +22,7 @@ _LONGEST_INTEGER = 1024  # bytes; also the longest in decimal digits
 _LONGEST_LINE = 64 * 2**10
 _LONGEST_TEXT = 8 * 2**20  # bytes; characters may take four times as much
 _NEWEST_PROTOCOL = 5
+_MEMOIZE, _LONG_GET, _SHORT_INTEGER = b"\x94jK"
 
 # What CPython takes for a value of each kind, roughly and never less.
 _CONTAINER = 160
@@ -159,16 +160,16 @@ class Memo:
         """Start without any."""
         self.values: list[object] = []  # picklers count from 0 or 1: hardly a number is left out
         self.is_rewritten = False  # whether one of those was put in another's place, which no pickler does
-        self._far: dict[int, object] = {}
+        self.far: dict[int, object] = {}  # by numbers that leave others out
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self.values) + len(self._far)
+        return len(self.values) + len(self.far)
 
     def __getitem__(self, key: int) -> object:
         """Return the value of a number."""
         values = self.values
-        value = values[key] if 0 <= key < len(values) else self._far[key]
+        value = values[key] if 0 <= key < len(values) else self.far[key]
         if value is UNREAD:
             raise _Reread
         return value
@@ -182,7 +183,7 @@ class Memo:
             self.values[key] = value
             self.is_rewritten = True
         else:
-            self._far[key] = value
+            self.far[key] = value
 
 
 UNREAD = object()  # what an idiom has passed over
@@ -270,16 +271,28 @@ class _Machine:
         self.most_memory = _MOST_MEMORY + (idiom.memory if idiom else 0)
 
     def run(self) -> object:
-        cursor, operations = self.cursor, _BY_BYTE
+        cursor, operations, memo = self.cursor, _BY_BYTE, self.memo
         try:
             while self.turns:
                 self.turns -= 1
                 for _ in range(_AT_ONCE):
-                    at = cursor.at
-                    if at == len(cursor.data):
-                        at = cursor.fetched()
+                    at, data = cursor.at, cursor.data
+                    if at == len(data):
+                        at, data = cursor.fetched(), cursor.data
+                    code = data[at]
                     cursor.at = at + 1
-                    operations[cursor.data[at]](self)
+                    # Of many pickles half are these three, of which each takes less than a call.
+                    if code == _MEMOIZE and not memo.far:
+                        memo.values.append(self.stack[-1])
+                    elif code == _LONG_GET and at + 5 <= len(data):
+                        self.stack.append(memo[int.from_bytes(data[at + 1 : at + 5], "little")])
+                        cursor.at = at + 5
+                    elif code == _SHORT_INTEGER and at + 2 <= len(data):
+                        self.stack.append(data[at + 1])
+                        self.memory += _NUMBER
+                        cursor.at = at + 2
+                    else:
+                        operations[code](self)
                 if len(self.stack) > _MOST_AT_ONCE:
                     raise MalformedPickle("it holds too many values at once")
                 self.spend(0)

@@ -20,6 +20,9 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _ZIP = b"PK\x03\x04"
 _CHUNK = 256 * 2**10
+# Of the format before 1.6 only the end says how many tensors' data are there: so many, as long as it is not known.
+_BYTES_EACH = 1000
+_MOST_EXPECTED = 400_000
 _LARGEST_CODE = 16 * 2**20
 _LONGEST_WORD = 16  # bytes
 _START = 512  # enough to tell a tar archive by
@@ -147,10 +150,12 @@ def _legacy(file: Ranges, start: bytes) -> Archive:
     if load(cursor, storages.of) != _PROTOCOL:
         raise MalformedPickle("it is of a version of torch.save's format that is not known")
     load(cursor, storages.of)  # the sizes of integers on the machine that saved it
-    root = load(cursor, storages.of, TensorIdiom(storages, 0), called=calls.add)
+    expected = min((file.known_size or 0) // _BYTES_EACH, _MOST_EXPECTED)
+    root = load(cursor, storages.of, TensorIdiom(storages, expected), called=calls.add)
     keys = load(cursor, storages.of)
     _demand_data(file, cursor.position, keys, storages.found)
-    return Archive(root, calls=str(calls))
+    stored = sum(each.nbytes > 0 for each in storages.found.values())
+    return Archive(root, stored=min(stored, expected), calls=str(calls))
 
 
 def _fetch(file: Ranges) -> Callable[[int, int], bytes]:

@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from paramcount.errors import UnreadableFile
+from paramcount.files import pickles, torch_idiom, torch_parts
 from paramcount.files.pickles import Cursor, Global, MalformedPickle, Memo, Pairs, Record, load
 from paramcount.files.torch_idiom import TensorIdiom
 from paramcount.files.torch_tensors import Storage, Storages, Tensor, Tensors, storage
@@ -179,6 +181,20 @@ def test_a_checkpoint_of_tens_of_thousands_of_tensors_is_counted(kind: str, tmp_
     torch.save(LARGE[kind](60_000), tmp_path / "model.pt")
     report = Report.of(torch_file.read(Target("model.pt"), str(tmp_path / "model.pt")))
     assert report.total == (120_000 if kind == "weights" else 30_000)
+
+
+def test_how_much_is_read_of_a_file_before_1_6_goes_by_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_idiom, "_WITHOUT_DATA", 0)
+    monkeypatch.setattr(torch_parts, "_MOST_VISITS", 0)
+    monkeypatch.setattr(pickles, "_MOST_OPERATIONS", 2500)  # a tensor takes 28 of them
+    for numel in (250, 1):
+        tensors = OrderedDict((f"layers.{each}.weight", torch.zeros(numel)) for each in range(300))
+        torch.save(tensors, tmp_path / f"{numel}.pt", _use_new_zipfile_serialization=False)
+    assert Report.of(torch_file.read(Target(""), str(tmp_path / "250.pt"))).total == 300 * 250
+    with pytest.raises(UnreadableFile, match="more operations"):
+        torch_file.read(Target(""), str(tmp_path / "1.pt"))
 
 
 def test_of_a_storage_only_the_kind_and_size_are_believed() -> None:
