@@ -2,17 +2,17 @@
 
 Python tells of every file, process and connection that is opened (https://docs.python.org/3/library/audit_events.html).
 It does not tell of variables that are read, or of files that are only looked for: for these, ``os`` is stood in for.
+Which modules are sought, a finder of our own is told, which finds none.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -63,6 +63,7 @@ class Uses:
     files: set[str] = field(default_factory=set)  # read
     modules: set[str] = field(default_factory=set)  # the sources of modules that were run, outside installed ones
     probes: set[str] = field(default_factory=set)  # paths of which it was asked what is there
+    missed: set[str] = field(default_factory=set)  # paths at which any folder would be a package that was sought
     listings: set[str] = field(default_factory=set)  # folders whose names were read
     searches: set[str] = field(default_factory=set)  # folders where modules were looked for
     variables: set[str] = field(default_factory=set)
@@ -92,6 +93,11 @@ class Uses:
         self.see("state", path)
         self.see("lead", path)
         self.probes.add(path)
+
+    def miss(self, path: str) -> None:
+        """Let it count as asked whether a package is at a path."""
+        self.see("state", path)
+        self.missed.add(path)
 
     def list_names(self, folder: str) -> None:
         """Let the names in a folder count as read."""
@@ -147,7 +153,7 @@ class Uses:
             {
                 "variable": self.variables,
                 "content": content,
-                "state": {path for path in self.probes if os.path.realpath(path) not in known},
+                "state": {path for path in self.probes | self.missed if os.path.realpath(path) not in known},
                 "lead": self.probes,
                 "names": self.listings,
                 "modules": self.searches,
@@ -156,7 +162,7 @@ class Uses:
         )
 
 
-_SUBJECTS = ("files", "modules", "probes", "listings", "searches", "variables")
+_SUBJECTS = ("files", "modules", "probes", "missed", "listings", "searches", "variables")
 
 
 class Watch:
@@ -167,7 +173,8 @@ class Watch:
         # What installed modules use while they are imported, which they are but once, determines every later build.
         self._imports = Uses()
         self.has_run_code = False  # of a user's, in a build: who knows what that has changed
-        self._sought: set[str] = set()  # names of modules that anybody wanted
+        # Modules that anybody wanted and that were not loaded, and where those in a package would be.
+        self._sought: dict[str, set[str]] = {}
         self._at_first = _top_names()
         self._brought: set[str] = set()  # names of modules that builds loaded, and that stay
         self._libraries: dict[str, object] = {}  # loaded modules whose sources are installed, or ours
@@ -217,10 +224,10 @@ class Watch:
             self._build = None
             used.add(self._imports)
             self._search(used)
-            for name in self._sought:
-                if (top := name.partition(".")[0]) not in sys.modules:
-                    for place in used.searches:
-                        used.probe(os.path.join(place, top))  # noqa: PTH118  # any folder of that name would be a package
+            for name in self._sought.keys() - sys.modules.keys():
+                is_top = "." not in name
+                for path in _paths_of(name, used.searches) if is_top else self._sought[name]:
+                    used.miss(path)
             for name in sorted(self._brought & {name for place in used.searches for name in _names_in(place)}):
                 used.doubts[f"it may mean another {name} than the one that an earlier target has loaded"] = None
             self._brought = _top_names() - self._at_first
@@ -327,25 +334,24 @@ class Watch:
         if self._build is not None and path is not None and _origin() != "import":
             self._build.probe(path)
 
-    def _imported(self, name: str, file: str | None, *_paths: object) -> None:
-        self._sought_module(name)
+    def _imported(self, _name: str, file: str | None, *_paths: object) -> None:
         if file is not None and not _is_installed(file):
             self._doubt(f"it loads compiled code: {file}")
 
-    def _sought_module(self, name: object, package: object = None) -> None:
-        if not isinstance(name, str) or (name.startswith(".") and not isinstance(package, str)):
-            return  # who asks so gets an error
-        name = importlib.util.resolve_name(name, package if isinstance(package, str) else None)
-        self._sought.add(name)
-        if self._build is not None:
-            self._search(self._build)
-            top, dot, _ = name.partition(".")
-            if top not in sys.modules:
-                for place in self._build.searches:
-                    self._build.see("state", os.path.join(place, top))  # noqa: PTH118  # the same
-            elif dot:  # the package may be gone when the build is over
-                for path in _missing_in_package(name):
-                    self._build.probe(path)
+    def _sought_module(self, name: str, places: Iterable[str] | None) -> None:
+        build = self._build
+        if build is not None:
+            self._search(build)
+        if places is None:
+            found = _paths_of(name, build.searches if build is not None else ())
+        else:
+            found = _paths_of(name.rpartition(".")[2], places)
+            if not isinstance(places, list):  # a package without __init__.py has parts wherever Python looks
+                found |= _paths_of(name, _open_places())
+        self._sought.setdefault(name, set()).update(found)
+        if build is not None:
+            for path in found:
+                build.see("state", path)
 
     def _read_clock(self) -> None:
         # Python's own and the libraries of models time what they log; what others make of it, nobody knows.
@@ -420,15 +426,27 @@ def _stand_ins(watch: Watch) -> Iterator[None]:
         replace(os, name, _LOOKED_FOR, _is_elsewhere)
     for name in ("getcwd", "getcwdb"):
         replace(os, name, _PLACE)
-    replace(importlib.util, "find_spec", _SOUGHT)
     replace(os, "read", _STDIN, lambda descriptor=None, *_args: descriptor == 0)
     for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"):
         replace(time, name, _CLOCK)
+    finder: Any = _Finder(watch)
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
+        sys.meta_path.remove(finder)
         for owner, name, function in replaced:
             setattr(owner, name, function)
+
+
+class _Finder:
+    """Finds no module, and tells which ones are looked for: by a statement, a function, or somebody's plugin."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def find_spec(self, name: str, places: Iterable[str] | None, _target: object = None) -> None:
+        self._watch.notice(_SOUGHT, (name, places))
 
 
 class _Tee:
@@ -540,13 +558,13 @@ def _path(place: object) -> str | None:
     return os.fsdecode(place) if isinstance(place, str | bytes | os.PathLike) else None
 
 
-def _missing_in_package(name: str) -> list[str]:
-    """Return where a folder would be the first part of a module's name that is not loaded, unless that is installed."""
-    package, _, part = name.rpartition(".")
-    while package not in sys.modules:
-        package, _, part = package.rpartition(".")
-    paths = getattr(sys.modules[package], "__path__", ())
-    return [os.path.join(path, part) for path in paths if not _is_installed(path)]  # noqa: PTH118  # the same
+def _paths_of(name: str, places: Iterable[str]) -> set[str]:
+    """Return the paths at which any folder would be the package of that name, but for installed ones."""
+    return {
+        os.path.join(place, *name.split("."))  # noqa: PTH118  # as often as modules are sought
+        for place in places
+        if not _is_installed(place)
+    }
 
 
 def _open_places() -> set[str]:

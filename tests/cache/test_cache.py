@@ -102,13 +102,24 @@ def relinked(name: str, target: str) -> None:
 SOUGHT = {
     "a folder that would be a package": ("9 if find_spec('extra') else 8", "extra/x.txt"),
     "a folder that would be a package in another": ("9 if find_spec('pkg.extra') else 8", "pkg/extra/x.txt"),
+    "a folder in a folder that would be a package": ("9 if find_spec('space.extra') else 8", "space/extra/x.txt"),
+    "a package in what is none": ("9 if can_import('space.extra') else 8", "space/extra/x.txt"),
+    "a package in one that is missing": ("9 if can_import('far.extra') else 8", "far/extra/x.txt"),
+    "a folder that a function would import": ("9 if can_import('extra') else 8", "extra/x.txt"),
     "a module where Python looked for a moment": ("9 if found_in_lib() else 8", "lib/extra.py"),
 }
 SEEKING = """
 import os, sys
+from importlib import import_module
 from importlib.util import find_spec
 from torch import nn
 import pkg
+def can_import(name):
+    try:
+        import_module(name)
+    except ImportError:
+        return False
+    return True
 def found_in_lib():
     sys.path.insert(0, os.path.join(os.path.dirname(__file__), "lib"))
     try:
@@ -126,13 +137,15 @@ def test_a_module_that_was_sought_and_missing_determines_it(reason: str, kept: K
     found, path = SOUGHT[reason]
     Path("pkg").mkdir()
     Path("pkg/__init__.py").touch()
+    Path("space").mkdir()
     Path("net.py").write_text(f"{SEEKING}def build(): return nn.Linear({found}, 1)\n")
     net = Target("net.py:build")
     assert kept.total(net) == 9
     assert kept.has(net)
-    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).parent.mkdir(exist_ok=True, parents=True)
     Path(path).touch()
     assert not kept.has(net)
+    sys.modules.pop("space", None)
     assert kept.total(net) == 10
 
 
