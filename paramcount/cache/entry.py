@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
-from hashlib import blake2b
 from typing import Any, get_args, get_type_hints
 
+from paramcount.cache.hashes import CHECKSUM, checksum
 from paramcount.cache.manifest import Manifest
 from paramcount.inventory import Inventory
 from paramcount.pause import paused_collector
@@ -46,7 +46,7 @@ class Entry:
     def dumps(self) -> bytes:
         """Return the entry as bytes."""
         body = json.dumps([self.manifest.facts, self.printed, self.rows], separators=(",", ":")).encode("ascii")
-        return _checksum(body) + body
+        return checksum(body) + body
 
     @classmethod
     @paused_collector()
@@ -57,8 +57,8 @@ class Entry:
             Malformed: these are not all of its bytes, or others, or have another form.
 
         """
-        body = data[_CHECKSUM:]
-        if data[:_CHECKSUM] != _checksum(body):
+        body = data[CHECKSUM:]
+        if data[:CHECKSUM] != checksum(body):
             raise Malformed
         try:
             facts, printed, rows = json.loads(body)
@@ -68,13 +68,6 @@ class Entry:
         if not isinstance(printed, str) or not isinstance(rows, list):
             raise Malformed
         return cls(manifest, printed, rows)
-
-
-_CHECKSUM = 16  # bytes
-
-
-def _checksum(body: bytes) -> bytes:
-    return blake2b(body, digest_size=_CHECKSUM).digest()
 
 
 # A value is the list of its fields, in their order: which they are is part of the key.

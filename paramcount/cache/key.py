@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from hashlib import blake2b
 from pathlib import Path
 
+from paramcount.cache.hashes import digest
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param, Special
 
 # To be raised where an entry or its manifest gets another meaning; a new field of an inventory counts by itself.
@@ -33,7 +33,7 @@ def keys(asked: object, environment: Mapping[str, str], version: str) -> tuple[s
 
 
 def _digest(text: str) -> str:
-    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=20).hexdigest()
+    return digest(text.encode("utf-8", "surrogateescape"))
 
 
 def _program() -> Iterator[object]:

@@ -6,8 +6,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
+
+from paramcount.cache.hashes import digest
 
 LARGEST = 16 * 2**20  # bytes of a file up to which hashing it is nothing beside building a model
 
@@ -55,7 +56,7 @@ class Manifest:
                 except (Doubt, OSError):
                     is_so = False
                 if not is_so:
-                    return _WORDS[kind].format(subject)
+                    return _WORDS[kind].format(subject.partition("\n")[0])
         return None
 
 
@@ -64,6 +65,7 @@ _WORDS = {
     "state": "{} has come, gone or changed",
     "lead": "{} leads elsewhere",
     "names": "what {} holds has changed",
+    "library": "an installed module in {} has changed",
     "modules": "the modules in {} have changed",
     "variable": "the environment variable {} has changed",
 }
@@ -72,17 +74,13 @@ _WORDS = {
 def _look_up(kind: str, subject: str, environment: Mapping[str, str]) -> Any:
     if kind == "variable":  # of which only the hash is kept: it may be a secret
         value = environment.get(subject)
-        return None if value is None else _hash(os.fsencode(value))
+        return None if value is None else digest(os.fsencode(value))
     return fact(kind, subject)
 
 
 def fact(kind: str, subject: str) -> Any:
     """Return what is so of anything but a variable."""
     return _FACTS[kind](subject)
-
-
-def _hash(data: bytes) -> str:
-    return blake2b(data, digest_size=20).hexdigest()
 
 
 def _content(file: str) -> list[Any]:
@@ -94,7 +92,7 @@ def _content(file: str) -> list[Any]:
         if status.st_size > LARGEST:
             raise Doubt(f"it reads {file}, which is large")
         data = opened.read(LARGEST + 1)
-    return [len(data), _hash(data)]
+    return [len(data), digest(data)]
 
 
 def _state(path: str) -> list[Any] | None:
@@ -130,7 +128,7 @@ def _names(folder: str) -> str | None:
             names = [entry.name + "/" * entry.is_dir() for entry in entries if entry.name != "__pycache__"]
     except OSError:
         return None
-    return _hash(os.fsencode("\0".join(sorted(names))))
+    return digest(os.fsencode("\0".join(sorted(names))))
 
 
 def _modules(folder: str) -> str | None:
@@ -143,7 +141,23 @@ def _modules(folder: str) -> str | None:
             names = [entry.name for entry in entries if _is_module(entry)]
     except OSError:
         return None
-    return _hash(os.fsencode("\0".join(sorted(names))))
+    return digest(os.fsencode("\0".join(sorted(names))))
+
+
+def library(files: Iterable[str]) -> list[str]:
+    """Return as what modules of libraries are written down, of which there are thousands: a folder, and names in it."""
+    names: dict[str, list[str]] = {}
+    for file in sorted(files):
+        folder, name = os.path.split(file)
+        names.setdefault(folder, []).append(name)
+    return ["\n".join([folder, *inside]) for folder, inside in names.items()]
+
+
+def _library(subject: str) -> str:
+    """Return the hash of the sizes and times of files: nobody changes an installed one and sets back its time."""
+    folder, *names = subject.split("\n")
+    found = [os.stat(f"{folder}/{name}") for name in names]  # noqa: PTH116  # the same
+    return digest(repr([(status.st_size, status.st_mtime_ns) for status in found]).encode("ascii"))
 
 
 def _is_module(entry: os.DirEntry[str]) -> bool:
@@ -159,4 +173,5 @@ _FACTS: Mapping[str, Callable[[str], Any]] = {
     "names": _names,
     "modules": _modules,
     "identity": _identity,
+    "library": _library,
 }

@@ -22,7 +22,7 @@ from typing import Any, Literal, TextIO
 
 from paramcount.cache.doubts import doubtful_name, doubts_in, seeds_in
 from paramcount.cache.key import PROGRAM
-from paramcount.cache.manifest import Doubt, Manifest, fact
+from paramcount.cache.manifest import Doubt, Manifest, fact, library
 from paramcount.modules.failure import is_installed
 
 Origin = Literal["user", "library", "import", "paramcount"]
@@ -33,7 +33,9 @@ _MACHINE = ("/proc/", "/sys/", "/dev/")  # what these say changes by itself
 _LOOKED_FOR, _VARIABLE, _VARIABLES, _PLACE = "look for", "read variable", "read variables", "read place"
 _SOUGHT, _CLOCK, _STDIN = "seek module", "read clock", "read standard input"
 _MACHINERY = ("<frozen importlib", "<frozen zipimport")
+_LIBRARY = re.compile(r"[\\/](site|dist)-packages[\\/]")
 _LOGGING = re.compile(r"site-packages/(torch|torchvision|timm|transformers|huggingface_hub|tqdm|filelock)/")
+_STARTED = time.time_ns()  # and what is loaded already was loaded before
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 # What a build must not do if its outcome is to be kept, by the events that tell of it.
@@ -62,6 +64,7 @@ class Uses:
 
     files: set[str] = field(default_factory=set)  # read
     modules: set[str] = field(default_factory=set)  # the sources of modules that were run, outside installed ones
+    libraries: set[tuple[str, int]] = field(default_factory=set)  # installed modules, and a time before each was loaded
     probes: set[str] = field(default_factory=set)  # paths of which it was asked what is there
     missed: set[str] = field(default_factory=set)  # paths at which any folder would be a package that was sought
     listings: set[str] = field(default_factory=set)  # folders whose names were read
@@ -145,6 +148,10 @@ class Uses:
                 raise Doubt(f"{file}, which it read, cannot be read any more") from error
             if max(status.st_mtime_ns, status.st_ctime_ns) > self.started:
                 raise Doubt(f"{file} changed while it was counted")
+        for file, before in self.libraries:
+            status = os.stat(file)  # noqa: PTH116  # of thousands
+            if max(status.st_mtime_ns, status.st_ctime_ns) > before:
+                raise Doubt(f"{file} may have changed since it was loaded")
         for (kind, subject), was in self.seen.items():
             if fact(kind, subject) != was:
                 raise Doubt(f"{subject} changed while it was counted")
@@ -153,6 +160,7 @@ class Uses:
             {
                 "variable": self.variables,
                 "content": content,
+                "library": library(file for file, _ in self.libraries),
                 "state": {path for path in self.probes | self.missed if os.path.realpath(path) not in known},
                 "lead": self.probes,
                 "names": self.listings,
@@ -162,7 +170,7 @@ class Uses:
         )
 
 
-_SUBJECTS = ("files", "modules", "probes", "missed", "listings", "searches", "variables")
+_SUBJECTS = ("files", "modules", "libraries", "probes", "missed", "listings", "searches", "variables")
 
 
 class Watch:
@@ -177,7 +185,9 @@ class Watch:
         self._sought: dict[str, set[str]] = {}
         self._at_first = _top_names()
         self._brought: set[str] = set()  # names of modules that builds loaded, and that stay
-        self._libraries: dict[str, object] = {}  # loaded modules whose sources are installed, or ours
+        self._known: dict[str, object] = {}  # loaded modules whose sources are installed, or ours
+        self._libraries: set[tuple[str, int]] = set()  # the sources of those of libraries, as in Uses
+        self._looked = _STARTED  # when that was last looked up
         self._build: Uses | None = None
         self._sweep: tuple[int, int] | None = None  # where the whole environment is being copied
         self._busy = threading.local()
@@ -223,6 +233,8 @@ class Watch:
         finally:
             self._build = None
             used.add(self._imports)
+            self._loaded_sources()
+            used.libraries |= self._libraries
             self._search(used)
             for name in self._sought.keys() - sys.modules.keys():
                 is_top = "." not in name
@@ -234,16 +246,19 @@ class Watch:
             self.has_run_code = self.has_run_code or bool(used.modules)
 
     def _loaded_sources(self) -> set[str]:
-        """Return the sources of all loaded modules that are neither installed nor ours."""
+        """Return the sources of all loaded modules that are neither installed nor ours; note those that are."""
         found = set()
+        before, self._looked = self._looked, time.time_ns()
         for name, module in list(sys.modules.items()):
-            if self._libraries.get(name, self) is module:  # thousands, at every build
+            if self._known.get(name, self) is module:  # thousands, at every build
                 continue
             file = getattr(module, "__dict__", {}).get("__file__")
             if isinstance(file, str) and not _is_installed(file) and not file.startswith(_PROGRAM):
                 found.add(file)
-            else:
-                self._libraries[name] = module
+                continue
+            self._known[name] = module
+            if isinstance(file, str) and _LIBRARY.search(file) and os.path.isfile(file):  # noqa: PTH113  # of thousands
+                self._libraries.add((file, before))
         return found
 
     def _search(self, build: Uses) -> None:

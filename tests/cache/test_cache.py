@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,60 @@ def test_what_is_installed_determines_it(
     kept.total(net)
     (place / "thing" / "__pycache__").mkdir()
     assert kept.has(net)
+
+
+@pytest.fixture
+def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of installed modules: one named ``installed``, and others named so at the start, are forgotten again."""
+    place = folder / "lib" / "site-packages"
+    place.mkdir(parents=True)
+    monkeypatch.syspath_prepend(place)
+    yield place
+    for name in list(sys.modules):
+        if name.startswith("installed"):
+            del sys.modules[name]
+
+
+LIBRARY_CHANGES: dict[str, Callable[[Path], object]] = {
+    "edited": lambda file: file.write_text("WIDTH = 44\n"),
+    "edited in place, to the same size": lambda file: file.write_text("WIDTH = 4\n"),
+    "replaced by an older file": lambda file: os.utime(file, ns=(0, 0)),
+    "gone": lambda file: file.unlink(),
+}
+
+
+@pytest.mark.parametrize("change", LIBRARY_CHANGES)
+def test_an_installed_module_that_is_changed_by_hand_determines_it(
+    change: str, kept: Kept, folder: Path, place: Path
+) -> None:
+    inner = place / "installed" / "inner.py"
+    inner.parent.mkdir()
+    (place / "installed" / "__init__.py").write_text("from installed.inner import WIDTH\n")
+    inner.write_text("WIDTH = 3\n")
+    os.utime(inner, ns=(10**18, 10**18))
+    Path("net.py").write_text(
+        "import installed\nfrom torch import nn\ndef build(): return nn.Linear(installed.WIDTH, 1)\n"
+    )
+    assert kept.total(Target("net.py:build")) == 3 + 1
+    assert kept.has(Target("net.py:build"))
+    LIBRARY_CHANGES[change](inner)
+    assert not kept.has(Target("net.py:build"))
+
+
+def test_an_installed_module_that_changed_after_it_was_loaded_is_not_taken_for_the_one_that_was(
+    kept: Kept, folder: Path, place: Path
+) -> None:
+    (place / "installed.py").write_text("WIDTH = 3\n")
+    Path("net.py").write_text(
+        "import installed\nfrom torch import nn\ndef build(): return nn.Linear(installed.WIDTH, 1)\n"
+    )
+    cache = kept.cache()
+    with cache.watching() as watch, watch.build():
+        import_module("installed")
+    (place / "installed.py").write_text("WIDTH = 4\n")
+    assert sum(param.numel or 0 for param in cache.read(Target("net.py:build")).params) == 3 + 1
+    assert kept.said[-1].endswith("installed.py may have changed since it was loaded")
+    assert not kept.has(Target("net.py:build"))
 
 
 def test_a_variable_that_a_thread_reads_determines_it(
