@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
-from typing import Any, get_args, get_type_hints
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from paramcount.cache.hashes import CHECKSUM, checksum
 from paramcount.cache.manifest import Manifest
-from paramcount.inventory import Inventory
+from paramcount.inventory import Buffer, Inventory, Module, Note, Param, Special
 from paramcount.pause import paused_collector
 
 
@@ -16,8 +16,7 @@ class Malformed(ValueError):
     """These bytes are no entry, or not all of one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What is kept of one build."""
 
     manifest: Manifest
@@ -70,20 +69,26 @@ class Entry:
         return cls(manifest, printed, rows)
 
 
-# A value is the list of its fields, in their order: which they are is part of the key.
+# A value is the list of its fields, in their order: which they are is part of the key. Of these there are many each.
+_ROWS: Mapping[str, type[NamedTuple]] = {
+    "modules": Module,
+    "params": Param,
+    "buffers": Buffer,
+    "notes": Note,
+    "overhead": Buffer,
+    "special": Special,
+}
 
 
 def _rows(inventory: Inventory) -> list[Any]:
-    return [getattr(inventory, field.name) for field in fields(Inventory)]  # JSON takes named tuples for lists
+    return [getattr(inventory, name) for name in Inventory.__slots__]  # JSON takes named tuples for lists
 
 
 def _inventory(values: list[Any]) -> Inventory:
-    hints = get_type_hints(Inventory)
     parts: list[Any] = []
-    for field, value in zip(fields(Inventory), values, strict=True):
-        row_type, *_ = get_args(hints[field.name]) or (None,)
-        is_rows = isinstance(row_type, type) and hasattr(row_type, "_fields")
-        parts.append(tuple(row_type(*map(_frozen, row)) for row in value) if is_rows else value)
+    for name, value in zip(Inventory.__slots__, values, strict=True):
+        kind = _ROWS.get(name)
+        parts.append(value if kind is None else tuple(kind._make(map(_frozen, row)) for row in value))
     return Inventory(*parts)
 
 

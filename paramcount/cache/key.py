@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from paramcount.cache.hashes import digest
@@ -40,10 +41,17 @@ def _program() -> Iterator[object]:
     """Yield what we are ourselves: a developer's paramcount changes without its version."""
     yield FORMAT
     yield [kind.__annotations__ for kind in (Inventory, Module, Param, Buffer, Note, Special)]
-    for folder, _, names in sorted(os.walk(PROGRAM)):
-        for name in sorted(names):
-            if name.endswith(".py"):
-                yield _stamped(os.path.join(folder, name))  # noqa: PTH118  # a hundred of them, on every run
+    yield from _stamps(PROGRAM)
+
+
+def _stamps(folder: str | Path) -> Iterator[object]:
+    """Yield of each Python file in a folder and those in it when it was changed, and how large it is."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.endswith(".py"):
+                yield _stamped(entry)
+            elif "." not in entry.name and entry.name != "__pycache__" and entry.is_dir():
+                yield from _stamps(entry.path)
 
 
 def _machine(environment: Mapping[str, str]) -> Iterator[object]:
@@ -56,13 +64,14 @@ def _machine(environment: Mapping[str, str]) -> Iterator[object]:
 def _installed() -> Iterator[object]:
     """Yield where Python looks for modules, and every distribution there by name, version and time of installation."""
     for place in sys.path:
-        yield place, os.path.isdir(place)  # noqa: PTH112  # the same
+        yield place, os.path.isdir(place)  # noqa: PTH112  # pathlib would only wrap it
         if place.endswith(("site-packages", "dist-packages")):
-            yield [
-                _stamped(os.path.join(place, name)) if _says_what_it_is(name) else name  # noqa: PTH118
-                for name in sorted(_entries(place))
-                if name != "__pycache__"
-            ]
+            with suppress(OSError), os.scandir(place) as entries:
+                yield [
+                    _stamped(entry) if _says_what_it_is(entry.name) else entry.name
+                    for entry in sorted(entries, key=lambda entry: entry.name)
+                    if entry.name != "__pycache__"
+                ]
 
 
 def _says_what_it_is(name: str) -> bool:
@@ -76,9 +85,9 @@ def _entries(folder: str) -> Iterable[str]:
         return ()
 
 
-def _stamped(path: str) -> tuple[str, int, int] | str:
+def _stamped(entry: os.DirEntry[str]) -> tuple[str, int, int] | str:
     try:
-        status = os.stat(path)  # noqa: PTH116  # the same
+        status = entry.stat()
     except OSError:
-        return path
-    return path, status.st_size, status.st_mtime_ns
+        return entry.path
+    return entry.path, status.st_size, status.st_mtime_ns

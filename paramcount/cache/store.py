@@ -7,20 +7,19 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MOST_ENTRIES = 1_000
 MOST_BYTES = 64 * 2**20
 
 # Nothing else in the folder is ours: a user may have named one that is in use.
-_ENTRY = re.compile(r"[0-9a-f]{40}\.entry")
-_DRAFT = re.compile(r"\.[0-9a-f]{40}\.\w+\.draft")
+_ENTRY = r"[0-9a-f]{40}\.entry"
+_DRAFT = r"\.[0-9a-f]{40}\.\w+\.draft"
 _FORSAKEN = 3600  # seconds after which nobody writes at a draft any more
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """One entry's file."""
 
     path: str
@@ -89,13 +88,13 @@ class Store:
             with suppress(OSError):  # another process was first
                 Path(file.path).unlink()
 
-    def _files(self, form: re.Pattern[str]) -> Iterator[File]:
+    def _files(self, form: str) -> Iterator[File]:
         try:
             found = list(os.scandir(self.folder))
         except OSError:
             return
         for entry in found:
-            if form.fullmatch(entry.name):
+            if re.fullmatch(form, entry.name):
                 with suppress(OSError):  # dropped by another process
                     status = entry.stat()
                     yield File(entry.path, status.st_size, status.st_mtime_ns)
