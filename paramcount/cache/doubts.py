@@ -48,15 +48,18 @@ def doubts_in(file: str) -> Iterator[str]:
         for reason, form in _DOUBTFUL.items():
             if any(map(form.match, _readings(name))):
                 yield f"{file}:{line} names {name}: it may depend on {reason}"
+    for line, doing in _hashing(tree):
+        yield f"{file}:{line} {doing}: hashes are others in each process"
 
 
 def seeds_in(file: str) -> bool:
-    """Whether a source gives somebody a seed."""
+    """Whether a source gives a seed to Python or NumPy, or to somebody who may be either."""
     try:
         tree = ast.parse(Path(file).read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return False
-    return any("seed" in (_called(node) or "") and node.args for node in ast.walk(tree) if isinstance(node, ast.Call))
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args)
+    return any("seed" in called and not called.startswith("manual_seed") for called in map(_called, calls) if called)
 
 
 def doubtful_name(code: CodeType) -> str | None:
@@ -134,3 +137,70 @@ def _meanings(tree: ast.Module) -> tuple[Mapping[str, str], list[str]]:
                 else:
                     meanings[alias.asname or alias.name] = f"{module}.{alias.name}"
     return meanings, opened
+
+
+# What hashes decide ---------------------------------------------------------------------------------------------------
+
+# What is made of a set in the order that it happens to have. Others, such as sorted() and len(), do not ask for it.
+_IN_ORDER = {"list", "tuple", "iter", "enumerate", "zip", "map", "filter", "join", "fromkeys", "extend"}
+_OUT_OF_ORDER = {"any", "all", "sum", "min", "max", "sorted", "set", "frozenset"}
+_SET_METHODS = {"union", "intersection", "difference", "symmetric_difference", "copy"}
+_OF_SETS = (ast.BitOr, ast.BitAnd, ast.BitXor, ast.Sub)
+
+
+def _hashing(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield each line by which hashes may decide what is made: hash() itself, and the order of a set."""
+    names = _names_of_sets(tree)
+    own = {id(call) for node in ast.walk(tree) if getattr(node, "name", None) == "__hash__" for call in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called, function = _called(node), node.func
+            if called == "hash" and isinstance(function, ast.Name) and id(node) not in own:
+                yield node.lineno, "calls hash()"
+            elif called == "pop" and isinstance(function, ast.Attribute) and _is_set(function.value, names):
+                yield node.lineno, "takes one out of a set"
+            own |= {id(part) for part in node.args if called in _OUT_OF_ORDER}
+        in_order = _put_in_order(node) if id(node) not in own else ()
+        if any(_is_set(part, names) for part in in_order):
+            yield getattr(node, "lineno", 0), "goes through a set"
+
+
+def _put_in_order(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield what a part of a source goes through, one by one."""
+    if isinstance(node, ast.For | ast.AsyncFor):
+        yield node.iter
+    elif isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp):
+        yield from (loop.iter for loop in node.generators)
+    elif isinstance(node, ast.Starred):
+        yield node.value
+    elif isinstance(node, ast.Call) and _called(node) in _IN_ORDER:
+        yield from node.args
+
+
+def _names_of_sets(tree: ast.Module) -> set[str]:
+    """Return the names of variables and attributes that are a set at some time."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and node.value and _is_set(node.value, names):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {name for target in targets if (name := _named(target))}
+    return names
+
+
+def _is_set(node: ast.expr, names: set[str]) -> bool:
+    """Whether an expression is a set, and not just one of numbers, whose hashes are themselves."""
+    if isinstance(node, ast.Set):
+        return not all(isinstance(part, ast.Constant) and isinstance(part.value, int | float) for part in node.elts)
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Attribute):
+            return node.func.attr in _SET_METHODS and _is_set(node.func.value, names)
+        return _called(node) in {"set", "frozenset"}
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, _OF_SETS) and (_is_set(node.left, names) or _is_set(node.right, names))
+    if isinstance(node, ast.IfExp):
+        return _is_set(node.body, names) or _is_set(node.orelse, names)
+    return isinstance(node, ast.SetComp) or _named(node) in names
+
+
+def _named(node: ast.expr) -> str | None:
+    return getattr(node, "attr", None) or getattr(node, "id", None)

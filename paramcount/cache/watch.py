@@ -41,7 +41,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # What a build must not do if its outcome is to be kept, by the events that tell of it.
 _NETWORK = "it uses the network"
 _CHANCE = "it reads values that are drawn by chance"
-_RANDOM = "it draws from Python's random"
+_RANDOM = "it draws from Python's random or NumPy's"
 _DOINGS = {
     _NETWORK: ("socket.connect", "socket.getaddrinfo", "socket.gethostby", "socket.bind", "socket.sendto", "urllib."),
     "it runs a process": ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn"),
@@ -511,8 +511,8 @@ def _doing(event: str) -> str | None:
 def _origin() -> Origin:
     """Return on whose behalf something happens: the first on the stack who is neither Python's machinery nor ours.
 
-    An installed module that is being imported acts for itself, whoever imports it; one whose function is called, for
-    the caller.
+    An installed module that is being imported acts for itself, whoever imports it: what it reads is checked, and what
+    else it does goes with its version. One whose function is called acts for the caller. A user's acts for the user.
     """
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # the caller's caller
     is_library = False

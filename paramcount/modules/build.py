@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 import warnings
@@ -132,7 +133,7 @@ def _undisturbed(attempt: Attempt, outputs: Iterable[_Output] = ()) -> Iterator[
     import torch
 
     dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
-    random_state, python_random_state = torch.get_rng_state(), random.getstate()
+    random_state, python_random_state, numpy_state = torch.get_rng_state(), random.getstate(), _numpy_state()
     device = _default_device()
     with ExitStack() as stack:
         stack.enter_context(paused_collector())
@@ -146,11 +147,30 @@ def _undisturbed(attempt: Attempt, outputs: Iterable[_Output] = ()) -> Iterator[
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad)
             torch.set_rng_state(random_state)
-            if random.getstate() != python_random_state:
+            if random.getstate() != python_random_state or _has_drawn(numpy_state):
                 sys.audit("paramcount.random")
             random.setstate(python_random_state)
+            if numpy_state is not None:
+                sys.modules["numpy.random"].set_state(numpy_state)
             if _default_device() != device:
                 torch.set_default_device(device)
+
+
+_FRESH = 623  # where NumPy's generator stands from which nobody has drawn, and to which nobody has given a seed
+
+
+def _numpy_state() -> Any:
+    """Return the state of NumPy's own generator; None where it is not loaded."""
+    library = sys.modules.get("numpy.random")
+    return None if library is None else library.get_state(legacy=False)
+
+
+def _has_drawn(before: Any) -> bool:
+    """Whether anything was drawn from NumPy's own generator since it had this state."""
+    after = _numpy_state()
+    if after is None or before is None:  # or since it is there
+        return after is not None and after["state"].get("pos") != _FRESH
+    return pickle.dumps(after) != pickle.dumps(before)  # which compares arrays, too
 
 
 def _default_device() -> torch.device | None:

@@ -456,32 +456,89 @@ DOUBTS = {
 
 
 LIBRARY = {
-    "drawn": "draws from Python's random",
+    "drawn": "draws from Python's random or NumPy's",
+    "drawn_by_numpy": "draws from Python's random or NumPy's",
     "timed": "reads the clock",
 }
 
 
 @pytest.mark.parametrize("function", LIBRARY)
 def test_what_a_library_draws_or_times_for_a_users_code_is_doubted(
-    function: str, kept: Kept, folder: Path, monkeypatch: pytest.MonkeyPatch
+    function: str, kept: Kept, folder: Path, place: Path
 ) -> None:
-    place = folder / "lib" / "site-packages"
-    place.mkdir(parents=True)
-    (place / "chancy.py").write_text(
-        "import random, time\n"
+    (place / "installed.py").write_text(
+        "import random, time\nimport numpy\n"
         "def drawn(): return random.randint(1, 99)\n"
+        "def drawn_by_numpy(): return numpy.random.randint(1, 99)\n"
         "def timed(): return int(time.time()) % 99 + 1\n"
     )
-    monkeypatch.syspath_prepend(place)
     Path("net.py").write_text(
-        f"import chancy\nfrom torch import nn\ndef build(): return nn.Linear(chancy.{function}(), 1)\n"
+        f"import installed\nfrom torch import nn\ndef build(): return nn.Linear(installed.{function}(), 1)\n"
     )
-    try:
-        kept.total(Target("net.py:build"))
-    finally:
-        sys.modules.pop("chancy", None)
+    kept.total(Target("net.py:build"))
     assert kept.said[-1].endswith(LIBRARY[function])
     assert not kept.has(Target("net.py:build"))
+
+
+AT_IMPORT = """
+import os, subprocess
+from pathlib import Path
+there = os.path.exists("looked"), len(os.listdir("listed"))
+said = subprocess.run(["cat", "said"], capture_output=True).stdout
+WIDTH = len(Path("read").read_text()) + int(os.environ["EXTRA"])
+"""
+
+
+@pytest.mark.parametrize("change", ["a file that it reads", "a variable that it reads", "what it looks for"])
+def test_an_installed_module_is_trusted_while_it_is_imported_but_for_the_files_and_variables_that_it_reads(
+    change: str, kept: Kept, folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "installed.py").write_text(AT_IMPORT)
+    Path("listed").mkdir()
+    for name in ("said", "read"):
+        Path(name).write_text("one")
+    monkeypatch.setenv("EXTRA", "0")
+    Path("net.py").write_text(
+        "import installed\nfrom torch import nn\ndef build(): return nn.Linear(installed.WIDTH, 1)\n"
+    )
+    assert kept.total(Target("net.py:build")) == 3 + 1
+    assert kept.has(Target("net.py:build"))
+    if change == "a file that it reads":
+        Path("read").write_text("three")
+    elif change == "a variable that it reads":
+        monkeypatch.setenv("EXTRA", "2")
+    else:  # goes with its version
+        for name in ("looked", "said", "listed/more"):
+            Path(name).write_text("two")
+    assert kept.has(Target("net.py:build")) is (change == "what it looks for")
+
+
+@pytest.mark.parametrize("name", ["looked", "listed/more"])
+def test_a_module_of_the_users_is_not_trusted_while_it_is_imported(name: str, kept: Kept, folder: Path) -> None:
+    Path("listed").mkdir()
+    Path("mine.py").write_text("import os\nWIDTH = 1 + os.path.exists('looked') + len(os.listdir('listed'))\n")
+    Path("net.py").write_text("from mine import WIDTH\nfrom torch import nn\ndef build(): return nn.Linear(WIDTH, 1)\n")
+    assert kept.total(Target("net.py:build")) == 1 + 1
+    assert kept.has(Target("net.py:build"))
+    Path(name).touch()
+    assert not kept.has(Target("net.py:build"))
+    assert kept.total(Target("net.py:build")) == 2 + 1
+    Path("mine.py").write_text("import subprocess\nWIDTH = len(subprocess.run(['true']).args)\n")
+    kept.total(Target("net.py:build"))
+    assert kept.said[-1].endswith("not kept: it runs a process")
+
+
+@pytest.mark.parametrize(("seed", "is_kept"), [("numpy.random.seed(0)", True), ("torch.manual_seed(0)", False)])
+def test_what_a_library_draws_of_numpy_is_known_where_numpy_has_a_seed(
+    seed: str, is_kept: bool, kept: Kept, folder: Path, place: Path
+) -> None:
+    (place / "installed.py").write_text("import numpy\ndef drawn(): return numpy.random.randint(1, 99)\n")
+    Path("net.py").write_text(
+        f"import installed, numpy, torch\n{seed}\nfrom torch import nn\n"
+        "def build(): return nn.Linear(installed.drawn(), 1)\n"
+    )
+    kept.total(Target("net.py:build"))
+    assert kept.has(Target("net.py:build")) is is_kept
 
 
 def test_a_seed_is_no_draw(kept: Kept, folder: Path) -> None:

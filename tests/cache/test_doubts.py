@@ -63,6 +63,18 @@ DOUBTED = [
     "import os\nos.sysconf('SC_OPEN_MAX')",
     "import os\nos.umask(0)",
     "import platform\nplatform.release()",
+    # hashes
+    "W = hash('a') % 9",
+    "for name in {'a', 'b'}: print(name)",
+    "def f(names):\n  return [name for name in set(names)]",
+    "NAMES = {'a', 'b'}\nclass A:\n  def f(self): return {name: 1 for name in NAMES}",
+    "class A:\n  def f(self, names): self.names = frozenset(names)\n  def g(self): return list(self.names)",
+    "names: set[str] = set()\nfirst = next(iter(names))",
+    "def f(a, b): return ''.join(set(a) & b)",
+    "def f(a, b): return print(*set(a).union(b))",
+    "def f(a): return set(a).pop()",
+    "A = set('ab')\nB = A - {'a'}\nfor b in B: print(b)",
+    "def f(a): return enumerate({name.lower() for name in a})",
 ]
 
 TRUSTED = [
@@ -84,6 +96,16 @@ TRUSTED = [
     "from numpy import random\nrandom.seed(0)",
     "from helpers import *\nwide(3)",
     "import importlib\nimportlib.import_module('helpers')",
+    # hashes
+    "class A:\n  def __hash__(self): return hash(self.name)",
+    "self.hash('a')",
+    "def f(a): return a in {'a', 'b'} or len(set(a))",
+    "def f(a): return sorted(set(a)) + [max(len(name) for name in set(a))]",
+    "def f(a): return sorted(name.lower() for name in {'a', 'b'} | set(a))",
+    "for width in {16, 32}: print(width)",
+    "seen = set()\nfor name in ['a']:\n  seen.add(name)",
+    "def f(a): return {name.lower() for name in set(a)}",
+    "def f(a): return a.pop()",
 ]
 
 

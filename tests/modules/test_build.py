@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import random
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -32,6 +34,7 @@ def state() -> dict[str, Any]:
         "random": torch.get_rng_state().tolist(),
         "seed": torch.initial_seed(),
         "python_random": random.getstate(),
+        "numpy_random": str(np.random.get_state()),
         "collector": gc.isenabled(),
         "filters": list(warnings.filters),
         "load_state_dict": nn.Module.load_state_dict,
@@ -53,6 +56,7 @@ def meddle() -> None:
     torch.set_grad_enabled(False)
     torch.manual_seed(1)
     random.seed(1)
+    np.random.seed(1)
     warnings.simplefilter("ignore")
     nn.Linear(300, 300)
 
@@ -341,3 +345,22 @@ def test_seeded_draws_are_pytorchs_own() -> None:
         assert model.weight.shape == construct(large=large).weight.shape
         torch.set_rng_state(random_state)
         assert [note.code for note in notes] == codes
+
+
+@pytest.mark.parametrize(("draw", "has_drawn"), [("", False), ("numpy.random.randint(9)", True)])
+def test_what_is_drawn_of_numpy_is_told_where_that_was_loaded_only_then(draw: str, has_drawn: bool) -> None:
+    script = f"""
+import sys, torch
+from paramcount.modules.build import build
+told = []
+sys.addaudithook(lambda event, _args: told.append(event) if event == "paramcount.random" else None)
+assert "numpy.random" not in sys.modules
+def construct():
+    import numpy.random
+    {draw}
+    return torch.nn.Linear(1, 1)
+build(construct)
+print(told)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{['paramcount.random'] * has_drawn}\n"
