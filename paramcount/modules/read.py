@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -56,6 +55,7 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
     params: dict[str, Param] = {}
     buffers: dict[str, Buffer] = {}
     counted: list[tuple[str, Tensor]] = []
+    forms = _Forms()
     for place, module in places:
         prefix = f"{place}." if place else ""
         for stocked in stock.params.get(place, ()):
@@ -67,7 +67,7 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
             name = prefix + key
             first = first_names.get(id(param)) if asks else first_names.setdefault(id(param), name)
             if first is not None and name not in params:
-                params[name] = _param(name, param, first)
+                params[name] = _param(name, param, first, forms)
                 if first == name:
                     counted.append((name, param))
         for key, buffer in module._buffers.items():  # noqa: SLF001
@@ -77,14 +77,14 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
             first = first_buffers.get(id(buffer)) if asks else first_buffers.setdefault(id(buffer), name)
             if first is not None:
                 is_persistent = key not in module._non_persistent_buffers_set  # noqa: SLF001
-                buffers[name] = _buffer(name, buffer, first, persistent=is_persistent)
-    if not params.keys() >= set(first_names.values()):
+                buffers[name] = _buffer(name, buffer, first, forms, persistent=is_persistent)
+    if asks and not params.keys() >= set(first_names.values()):
         # The model has a named_parameters() of its own, with names of its own: those are the names.
         counted = [*named]
-        params = {name: _param(name, tensor, name) for name, tensor in counted}
+        params = {name: _param(name, tensor, name, forms) for name, tensor in counted}
         params.update((param.name, param) for param in stock.all_params())
-    if not buffers.keys() >= set(first_buffers.values()):
-        buffers = {name: _buffer(name, tensor, name) for name, tensor in named_buffers}
+    if asks and not buffers.keys() >= set(first_buffers.values()):
+        buffers = {name: _buffer(name, tensor, name, forms) for name, tensor in named_buffers}
 
     params, of_adapters = find_adapters(places, params)
     type_names = _TypeNames()
@@ -203,26 +203,42 @@ class _TypeNames(dict[type[nn.Module], str]):
         return name
 
 
-def _param(name: str, tensor: Tensor, first_name: str) -> Param:
-    tied_to = None if name == first_name else first_name
-    if is_lazy(tensor):
-        return Param(name, None, _dtype(tensor.dtype)[0], None, None, tensor.requires_grad, tied_to)
-    numel, (dtype, itemsize) = tensor.numel(), _dtype(tensor.dtype)
-    return Param(name, tuple(tensor.shape), dtype, numel, numel * itemsize, tensor.requires_grad, tied_to)
+_Form = tuple[tuple[int, ...] | None, str, int | None, int | None]  # shape, dtype, elements and bytes
 
 
-def _buffer(name: str, tensor: Tensor, first_name: str, *, persistent: bool = True) -> Buffer:
-    tied_to = None if name == first_name else first_name
-    if is_lazy(tensor):
-        return Buffer(name, None, _dtype(tensor.dtype)[0], None, None, tied_to, persistent)
-    numel, (dtype, itemsize) = tensor.numel(), _dtype(tensor.dtype)
-    return Buffer(name, tuple(tensor.shape), dtype, numel, numel * itemsize, tied_to, persistent)
+class _Forms(dict[tuple[torch.Size, torch.dtype], _Form]):
+    """What follows from a shape and a dtype, which most tensors share with another."""
+
+    def of(self, tensor: Tensor) -> _Form:
+        if type(tensor) in _PLAIN:
+            return self[tensor.shape, tensor.dtype]
+        if is_lazy(tensor):
+            return None, _name(tensor.dtype), None, None
+        return _form(tuple(tensor.shape), tensor.dtype, tensor.numel())  # as a subclass has it
+
+    def __missing__(self, form: tuple[torch.Size, torch.dtype]) -> _Form:
+        shape, dtype = form
+        known = self[form] = _form(tuple(shape), dtype, shape.numel())
+        return known
 
 
-@cache
-def _dtype(dtype: torch.dtype) -> tuple[str, int]:
-    """Return a dtype's name, and the bytes of an element."""
-    return str(dtype).removeprefix("torch."), dtype.itemsize
+_PLAIN = {nn.Parameter, Tensor}
+
+
+def _form(shape: tuple[int, ...], dtype: torch.dtype, numel: int) -> _Form:
+    return shape, _name(dtype), numel, numel * dtype.itemsize
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _param(name: str, tensor: Tensor, first_name: str, forms: _Forms) -> Param:
+    return Param(name, *forms.of(tensor), tensor.requires_grad, None if name == first_name else first_name)
+
+
+def _buffer(name: str, tensor: Tensor, first_name: str, forms: _Forms, *, persistent: bool = True) -> Buffer:
+    return Buffer(name, *forms.of(tensor), None if name == first_name else first_name, persistent)
 
 
 def _uninitialized_notes(modules: Iterable[tuple[str, nn.Module]], params: Iterable[Param]) -> Iterator[Note]:
@@ -249,12 +265,17 @@ class _Extent(NamedTuple):
     numel: int
 
 
-def _shared_storage_notes(counted: Iterable[tuple[str, Tensor]]) -> Iterator[Note]:
+def _shared_storage_notes(counted: Sequence[tuple[str, Tensor]]) -> Iterator[Note]:
     """Note parameters that are meant to be tied, but are two to PyTorch: ``nn.Parameter(other.weight)``."""
-    stored = [(name, tensor, storage) for name, tensor in counted if (storage := _storage(tensor)) is not None]
-    uses = Counter(storage for _, _, storage in stored)
-    if len(uses) == len(stored):
+    storages = [_storage(tensor) for _, tensor in counted]
+    if len(set(storages)) == len(storages):
         return
+    stored = [
+        (name, tensor, storage)
+        for (name, tensor), storage in zip(counted, storages, strict=True)
+        if storage is not None
+    ]
+    uses = Counter(storage for _, _, storage in stored)
     held: dict[int, list[_Extent]] = {}
     for position, (name, tensor, storage) in enumerate(stored):
         if uses[storage] > 1 and (extent := _extent(name, tensor, position)) is not None:
@@ -290,7 +311,7 @@ def _overlaps(extents: list[_Extent]) -> Iterator[Note]:
 
 def _storage(tensor: Tensor) -> int | None:
     """Return what tells storages apart, meta ones too, which all have 0 for data_ptr(); None where there is none."""
-    if is_lazy(tensor):
+    if type(tensor) not in _PLAIN and is_lazy(tensor):
         return None
     try:
         return int(tensor.untyped_storage()._cdata)  # noqa: SLF001

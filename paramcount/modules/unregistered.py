@@ -19,18 +19,18 @@ from paramcount.units import plural
 _MOST_OBJECTS = 50_000
 
 
-def find_unregistered(modules: Iterable[tuple[str, nn.Module]], counted: Iterable[int]) -> tuple[Note, ...]:
+def find_unregistered(modules: Iterable[tuple[str, nn.Module]], counted: set[int]) -> tuple[Note, ...]:
     """Return a note for each module, and each trainable tensor, that hides from ``named_parameters()``.
 
     Args:
         modules: the registered modules by name.
-        counted: ``id()`` of every parameter that is counted.
+        counted: ``id()`` of every parameter that is counted; those that are found are added.
 
     A reference to a registered module or parameter is no fault, nor is a module without parameters.
 
     """
     modules = list(modules)
-    search = _Search({id(module) for _, module in modules}, set(counted))
+    search = _Search({id(module) for _, module in modules}, counted)
     for name, module in modules:
         search.look_into(module, name)
     return tuple(search.notes)
