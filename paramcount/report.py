@@ -459,9 +459,14 @@ def _owner(name: str, listed: Mapping[str, int]) -> str:
 
 def _by_owner(tensors: Iterable[_Tensor], listed: Mapping[str, int]) -> dict[str, tuple[_Tensor, ...]]:
     owned: dict[str, list[_Tensor]] = {}
+    before: str | None = None
+    held: list[_Tensor] = []
     for tensor in tensors:
         owner = tensor.name.rpartition(".")[0]  # nearly always
-        owned.setdefault(owner if owner in listed else _owner(tensor.name, listed), []).append(tensor)
+        if owner != before:  # a module's tensors come one after the other
+            before = owner
+            held = owned.setdefault(owner if owner in listed else _owner(tensor.name, listed), [])
+        held.append(tensor)
     return {owner: tuple(each) for owner, each in owned.items()}
 
 
