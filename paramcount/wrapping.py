@@ -1,4 +1,4 @@
-"""Tensors that are made of several others, as torchao's and quanto's: which of those hold the weights, and how."""
+"""Tensors that are not their weights: made of several others, as torchao's and quanto's, or with two in an element."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ _Part = TypeVar("_Part")
 # What tensor subclasses, those of torchao above all, call their parts that are no weights.
 _OF_SCALING = re.compile(r"scale|zero|factor|shift|offset|mean|codebook|lut|compensation|^nf4$")
 _BYTE = 8  # bits
+IN_PAIRS = "float4_e2m1fn_x2"  # the dtype of which each of PyTorch's elements is two floats, which share a byte
 
 
 def weights(parts: Mapping[str, _Part]) -> dict[str, _Part]:
     """Return the parts that hold weights, by their dotted names; the others say how they are scaled."""
     return {name: part for name, part in parts.items() if not _OF_SCALING.search(name.rpartition(".")[2])}
+
+
+def apart(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the floats in a tensor of pairs, which lie side by side; safetensors has them so."""
+    return (*shape[:-1], 2 * shape[-1]) if shape else (2,)
 
 
 def stored_dtype(kind: str, dtype: str, nbytes: int, numel: int) -> str:

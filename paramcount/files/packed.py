@@ -14,6 +14,7 @@ from paramcount.files.stored import Stored
 from paramcount.inventory import Note
 from paramcount.jsons import MalformedJson, load
 from paramcount.units import exact, plural
+from paramcount.wrapping import IN_PAIRS, apart
 
 Config = Callable[[], Mapping[str, Any] | None]  # what the config.json beside the file says; None: there is none
 
@@ -39,6 +40,7 @@ def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpack
     given = list(tensors)
     if not _may_be_packed(given):
         return Unpacked(given, frozenset(), ())
+    given = [_apart(tensor) if tensor.dtype == IN_PAIRS else tensor for tensor in given]
     # With a dot before each name, those of a lone layer's tensors end as those of any other do.
     by_name = {f".{tensor.name}": tensor for tensor in given}
     config = cache(config)
@@ -50,6 +52,8 @@ def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpack
     for name, tensor in by_name.items():
         if tensor.dtype in _WITH_SCALES:
             found.add_whole(tensor, by_name)
+        elif tensor.dtype == IN_PAIRS:
+            found.add_pairs(tensor)
         else:
             found.add_alone(name, tensor)
     return Unpacked(
@@ -57,6 +61,13 @@ def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpack
         frozenset(found.overhead - found.weights.keys()),
         tuple(found.notes()),
     )
+
+
+def _apart(tensor: Stored) -> Stored:
+    """Return a tensor of floats of four bits with their shape, where it has that of PyTorch's elements: of two each."""
+    if tensor.numel != tensor.nbytes or not tensor.numel:
+        return tensor
+    return tensor._replace(shape=apart(tensor.shape), numel=2 * tensor.numel)
 
 
 def packed_note(layout: str, weights: Collection[Stored], by: str) -> Note:
@@ -115,6 +126,12 @@ class _Findings:
             self._unclear.setdefault(tensor.name, ("", "of a layout that is not known", ""))
         elif self.weights and tensor.numel == 1 and name.endswith(_ACTIVATIONS):
             self.overhead.add(tensor.name)
+
+    def add_pairs(self, tensor: Stored) -> None:
+        """Add a tensor of floats of four bits, as which they count whatever is beside it."""
+        if tensor.name not in self.weights and tensor.numel:
+            self.weights[tensor.name] = tensor._replace(packed=True)
+            self._told.setdefault(("PyTorch's, which has two floats in an element", "their dtype"), []).append(tensor)
 
     def add_whole(self, tensor: Stored, tensors: Mapping[str, Stored]) -> None:
         """Add a quantised tensor of PyTorch's own: its scales are in it, and those of its layer's output beside it."""
@@ -835,4 +852,4 @@ _INTEGERS = {
     "int32": (".weight", *_CODES),
     "int64": (".dense_weights",),
 }
-_TELLING = _WITH_SCALES | _INTEGERS.keys()
+_TELLING = _WITH_SCALES | _INTEGERS.keys() | {IN_PAIRS}

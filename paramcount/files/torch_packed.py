@@ -49,8 +49,18 @@ def weights(
     """
     if is_packed(module):
         return dict(_torch_ao(module, modules, tensors))
-    found = {key: _bitsandbytes(value, tensors) or wrapped(value, tensors) for key, value in parameters.items()}
+    found = {
+        key: _bitsandbytes(value, tensors) or wrapped(value, tensors) or _in_pairs(value, tensors)
+        for key, value in parameters.items()
+    }
     return {key: weight for key, weight in found.items() if weight is not None}
+
+
+def _in_pairs(value: object, tensors: Tensors) -> Weight | None:
+    tensor = tensors.of(value)
+    if tensor is None or tensor.dtype != wrapping.IN_PAIRS or not tensor.shape:
+        return None
+    return Weight(value, wrapping.apart(tensor.shape), tensor.dtype, tensor.nbytes)
 
 
 # Subclasses of tensors ------------------------------------------------------------------------------------------------

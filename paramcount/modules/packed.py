@@ -32,6 +32,7 @@ def packed_weights(module: nn.Module) -> Iterator[Holding]:
         yield from _half_quadratic(module)
     if len(params) > 1 and any(key.endswith(_SCALES) for key in params):
         yield from _scaled(module)
+    yield from _in_pairs(module)
     kinds = set(map(type, params.values())) - _PLAIN
     if any(hasattr(kind, "__tensor_flatten__") for kind in kinds):
         yield from _subclasses(module)
@@ -82,6 +83,16 @@ def _torch_ao(module: nn.Module) -> Iterator[Holding]:
                 scales, zero_points = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
                 overhead = {f"{key}.scales": scales, f"{key}.zero_points": zero_points}
             yield Holding(key, tuple(tensor.shape), dtype_of(tensor), nbytes_of(tensor), tensor.is_quantized, overhead)
+
+
+def _in_pairs(module: nn.Module) -> Iterator[Holding]:
+    """Read parameters of floats of four bits, of which PyTorch has two in an element."""
+    for key, param in module._parameters.items():  # noqa: SLF001
+        if param is None or dtype_of(param) != wrapping.IN_PAIRS:
+            continue
+        if param.numel() and not hasattr(type(local_part(param)), "__tensor_flatten__"):
+            shape = wrapping.apart(tuple(param.shape))
+            yield Holding(key, shape, wrapping.IN_PAIRS, nbytes_of(param), sources=(param,))
 
 
 def _subclasses(module: nn.Module) -> Iterator[Holding]:

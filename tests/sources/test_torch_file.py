@@ -20,13 +20,15 @@ import torch.fx
 import torchvision
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from paramcount.errors import ParamcountError, UnknownTarget, UnreadableFile, UsageError
 from paramcount.inventory import Buffer, Inventory, Param
 from paramcount.modules.read import read as read_live
 from paramcount.report import Report
-from paramcount.sources import Target, torch_file
+from paramcount.sources import Target, safetensors, torch_file
 
 
 def _read(word: object) -> Inventory:
@@ -146,8 +148,47 @@ DTYPES = [
 def test_every_dtype_has_its_name_and_size(dtype: torch.dtype, save: Callable[..., Path], tmp_path: Path) -> None:
     tensor = torch.empty(6, dtype=dtype)
     (param,) = _read(save({"weight": tensor}, tmp_path / "model.pt")).params
-    assert (param.dtype, param.numel) == (str(dtype).removeprefix("torch."), 6)
+    weights = 12 if dtype is torch.float4_e2m1fn_x2 else 6  # of which PyTorch has two in an element
+    assert (param.dtype, param.numel) == (str(dtype).removeprefix("torch."), weights)
     assert param.nbytes == 6 * tensor.element_size()
+
+
+class Pairs(nn.Module):
+    """Has floats of four bits, of which PyTorch has two in an element."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = torch.zeros(3, 8, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+        self.weight = nn.Parameter(pairs, requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(3))
+
+
+def test_four_bit_floats_count_alike_in_every_form_of_a_model(tmp_path: Path) -> None:
+    model = Pairs()
+    state = {"weight": model.weight.detach(), "bias": model.bias.detach()}
+    save_file(state, tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        shape, loaded = file.get_slice("weight").get_shape(), file.get_tensor("weight")
+    assert (shape, loaded.shape) == ([3, 16], (3, 8))  # as the library writes the floats, and gives back the pairs
+    live = read_live(model, target="", source="")
+    inventories = [
+        safetensors.read(Target(""), str(tmp_path / "model.safetensors")),
+        _read(_save(state, tmp_path / "state.pt")),
+        _read(_save(state, tmp_path / "legacy.pt", legacy=True)),
+        _read(_save(model.state_dict(keep_vars=True), tmp_path / "vars.pt")),
+        _read(_save(model, tmp_path / "whole.pt")),
+        live,
+    ]
+    assert _read(tmp_path / "whole.pt").params == live.params
+    for inventory in inventories:
+        report = Report.of(inventory)
+        assert (report.total, report.packed, report.nbytes) == (3 * 16 + 3, 3 * 16, 3 * 8 + 3 * 4)
+        found = {param.name: (param.shape, param.packed) for param in inventory.params}
+        assert (found["weight"], found["bias"]) == (((3, 16), True), ((3,), False))
+        assert "packed" in _codes(inventory)
+    for inventory in inventories[:4]:
+        (note,) = [note for note in inventory.notes if note.code == "packed"]
+        assert "two floats in an element (float4_e2m1fn_x2)" in note.message
 
 
 def test_quantised_tensors_are_read(save: Callable[..., Path], tmp_path: Path) -> None:
