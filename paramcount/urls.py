@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 # Of two letters and more, as C:\ is a drive; simplecache::s3://… is how fsspec chains protocols.
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]+"
-_URL = re.compile(rf"(?:{_SCHEME}::)*(?P<scheme>{_SCHEME})://", re.ASCII)
-_START = _URL.pattern.replace("?P<scheme>", "?:")
-_IN_TEXT = re.compile(_START + r"[^\s'\"<>`]*[^\s'\"<>`?!.,:;)]", re.ASCII)  # the text's own stops are not the URL's
-_CHAINED = re.compile(f"::(?={_START})", re.ASCII)  # zip://model.pt::https://host/x.zip
-_PREFIX = re.compile(rf"\w+:(?={_START})", re.ASCII)
+_URL = rf"(?:{_SCHEME}::)*(?P<scheme>{_SCHEME})://"
+_START = _URL.replace("?P<scheme>", "?:")
+_IN_TEXT = _START + r"[^\s'\"<>`]*[^\s'\"<>`?!.,:;)]"  # the text's own stops are not the URL's
+_CHAINED = f"::(?={_START})"  # zip://model.pt::https://host/x.zip
+_PREFIX = rf"\w+:(?={_START})"
 _WEB = {"http", "https"}
 # hf://gpt2@main/… is a revision, abfs://container@account/… a container: no secrets.
 _AT_NAMES = {"hf", "abfs", "abfss", "wasb", "wasbs"}
@@ -27,7 +27,11 @@ class Address(NamedTuple):
 
 def is_url(word: str) -> bool:
     """Whether the word begins as a URL does."""
-    return _URL.match(word) is not None
+    return _start(word) is not None
+
+
+def _start(word: str) -> re.Match[str] | None:
+    return re.match(_URL, word, re.ASCII) if "://" in word else None
 
 
 def is_web(word: str) -> bool:
@@ -37,13 +41,13 @@ def is_web(word: str) -> bool:
 
 def scheme(word: str) -> str:
     """Return the protocol of a URL, of several the last; an empty text for what is none."""
-    match = _URL.match(word)
+    match = _start(word)
     return match["scheme"].lower() if match else ""
 
 
 def split(word: str) -> Address:
     """Take a word apart. A fragment is of the web alone: in a store's names # is a character as any other."""
-    start = _URL.match(word)
+    start = _start(word)
     if start is None:
         return Address("", word, "")
     # A store has no host of its own: memory://model.pt is a file already.
@@ -68,13 +72,15 @@ def parted(word: str, form: re.Pattern[str]) -> tuple[str, str | None] | None:
 
 def shown(word: str) -> str:
     """Return a word as it may be shown: of a URL no user, no password, no query and no fragment."""
-    prefix = _PREFIX.match(word)
+    if "://" not in word:  # as nearly always
+        return word
+    prefix = re.match(_PREFIX, word, re.ASCII)
     if prefix is not None:  # safetensors:https://…
         return prefix[0] + shown(word[prefix.end() :])
-    start = _URL.match(word)
+    start = _start(word)
     if start is None:
         return word
-    chained = _CHAINED.split(word)
+    chained = re.split(_CHAINED, word, flags=re.ASCII)
     if len(chained) > 1:
         return "::".join(map(shown, chained))
     host = re.compile(r"[^/?#]*").match(word, start.end())
@@ -96,4 +102,4 @@ def _has_user(host: str) -> bool:
 
 def without_secrets(text: str) -> str:
     """Return a text with each URL in it as it may be shown."""
-    return _IN_TEXT.sub(lambda found: shown(found[0]), text) if "://" in text else text
+    return re.sub(_IN_TEXT, lambda found: shown(found[0]), text, flags=re.ASCII) if "://" in text else text

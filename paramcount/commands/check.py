@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -128,7 +128,7 @@ def _checked(
         total = entry.total if entry else None
         if isinstance(result, Failure):
             for mistake, place in mistakes(result.error, spec):
-                said = replace(result, error=mistake).to_dict()
+                said = result._replace(error=mistake).to_dict()
                 errors.append({**said, "name": spec.name, "location": place.to_dict()})
             models.append(Checked(spec.name, shown(spec.target), None, locked=total))
             continue

@@ -18,10 +18,10 @@ from pathlib import Path
 import typer
 
 INSTRUCTION = "_PARAMCOUNT_COMPLETE"  # Typer's variable, by the name of the program
-_BREAKS = re.compile("[:=]+")  # at which bash parts words, unless COMP_WORDBREAKS is changed
-_UNSAFE = re.compile(r"[^\w@%+=:,./~-]")  # of a name on a command line, without quotes
+_BREAKS = "[:=]+"  # at which bash parts words, unless COMP_WORDBREAKS is changed
+_UNSAFE = r"[^\w@%+=:,./~-]"  # of a name on a command line, without quotes
 # What the scripts that shells have from Typer do not quote, or would run: no such name is told to them.
-_UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff'\"`$\\]|  ")
+_UNSPEAKABLE = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff'\"`$\\]|  "
 _IN_A_SECTION = 2  # collections are open, where a section's keys are
 
 
@@ -57,7 +57,7 @@ def catalogues(incomplete: str) -> list[str]:
 def configured(context: typer.Context, incomplete: str) -> list[str]:
     """Return the models of models.yaml, or of the file that --config names."""
     file = context.params.get("config") or "models.yaml"
-    return [name for name in _keys(Path(file)) if name.startswith(incomplete) and not _UNSPEAKABLE.search(name)]
+    return [name for name in _keys(Path(file)) if name.startswith(incomplete) and not re.search(_UNSPEAKABLE, name)]
 
 
 def comparable(context: typer.Context, incomplete: str) -> list[str]:
@@ -104,7 +104,7 @@ def _paths(start: str) -> Iterator[str]:
     with suppress(OSError):
         for path in sorted(Path(folder).iterdir()):
             is_hidden = path.name.startswith(".") and not name.startswith(".")
-            if not path.name.startswith(name) or is_hidden or _UNSPEAKABLE.search(path.name):
+            if not path.name.startswith(name) or is_hidden or re.search(_UNSPEAKABLE, path.name):
                 continue
             if path.is_dir():
                 yield f"{folder}{path.name}/"
@@ -181,12 +181,12 @@ def _made_whole() -> Callable[[str], str]:
         return str
     joined: list[list[str]] = []
     for number, word in enumerate([*words, ""][: here + 1]):
-        if number > 1 and (_BREAKS.fullmatch(word) or _BREAKS.fullmatch(words[number - 1])):
+        if number > 1 and (re.fullmatch(_BREAKS, word) or re.fullmatch(_BREAKS, words[number - 1])):
             joined[-1].append(word)
         else:
             joined.append([word])
     current = joined[-1]
-    stays = "".join(current if _BREAKS.fullmatch(current[-1]) else current[:-1]).replace("\\", "")
+    stays = "".join(current if re.fullmatch(_BREAKS, current[-1]) else current[:-1]).replace("\\", "")
     is_quoted = current[-1].startswith(("'", '"'))
     if current[0].startswith("--") and current[1:2] == ["="]:  # an option and its value, which Typer takes as two words
         joined[-1:] = [current[:1], current[2:]]
@@ -195,6 +195,6 @@ def _made_whole() -> Callable[[str], str]:
 
     def back(word: str) -> str:
         rest = word.removeprefix(stays)
-        return rest if is_quoted else _UNSAFE.sub(r"\\\g<0>", rest)
+        return rest if is_quoted else re.sub(_UNSAFE, r"\\\g<0>", rest)
 
     return back

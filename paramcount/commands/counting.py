@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
-from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from paramcount import __version__
 from paramcount.commands.session import Session, encodable, others_print_to_stderr
@@ -44,8 +44,7 @@ class Job(Generic[Counted]):
     isolated: bool = True  # whether it runs code that might change a process for the models after it
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """A model that has no report, and why."""
 
     label: str
@@ -296,8 +295,7 @@ def _recalled(job: Job[Counted]) -> tuple[Counted | Failure, _OldLog] | None:
             return Failure(job.label, job.target, error), _OldLog(log.getvalue())
 
 
-@dataclass(frozen=True, slots=True)
-class _OldLog:
+class _OldLog(NamedTuple):
     """What one job printed when it was counted, some other day."""
 
     text: str
@@ -306,8 +304,7 @@ class _OldLog:
         sys.stderr.write(encodable(self.text, sys.stderr))
 
 
-@dataclass(frozen=True, slots=True)
-class _Log:
+class _Log(NamedTuple):
     """What one job printed: a part of the file that its worker's output goes to."""
 
     file: IO[bytes]
