@@ -65,10 +65,10 @@ def take_stock(modules: Iterable[tuple[str, nn.Module]], read: Callable[[nn.Modu
     meshes: dict[str, None] = {}
     found: dict[int, tuple[Holding, ...]] = {}
     for name, module in modules:
-        weights = found.get(id(module)) or tuple(read(module))
+        weights = tuple(read(module))
         if not weights:
             continue
-        found[id(module)] = weights
+        weights = found.setdefault(id(module), weights)  # of a module under a further name, the same tensors
         prefix = f"{name}." if name else ""
         for weight in weights:
             params.setdefault(name, []).append(_param(prefix + weight.key, module, weight, firsts))
