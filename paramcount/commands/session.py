@@ -55,6 +55,7 @@ class Session:
     no_cache: bool = False
     exit_codes: list[int] = field(default_factory=list)
     _cache: Cache | None = None
+    _told: set[str] = field(default_factory=set)  # the tracebacks of users' code that were shown
 
     def style(self, stream: TextIO | None) -> Style:
         """Return how text is to look on ``stream``; None is a file."""
@@ -82,7 +83,8 @@ class Session:
         self._say("error", "\n  ".join(lines), "bold red")
         error.keep_traceback()
         details = error.traceback if self.verbose and error.traceback else error.details
-        if details:
+        if details and details not in self._told:  # of one file that is broken, for each target in it
+            self._told.add(details)
             self._plain(details)
 
     def cache(self) -> Cache | None:

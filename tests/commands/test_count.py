@@ -258,6 +258,21 @@ def test_a_users_traceback_is_trimmed_unless_verbose(run: Run, folder: Path) -> 
     assert "paramcount/modules" in run("net.py:build", "-v").err
 
 
+@pytest.mark.parametrize("command", ["count", "check"])
+def test_a_file_that_is_broken_shows_its_traceback_once_whatever_is_asked_of_it(
+    command: str, run: Run, folder: Path
+) -> None:
+    Path("net.py").write_text("raise ValueError('no such width')\n")
+    Path("other.py").write_text("raise ValueError('no such height')\n")
+    targets = ["net.py:A", "net.py:B", "other.py:A"]
+    models = (f"  {number}: {{target: {target}, budget: {{total: 1}}}}\n" for number, target in enumerate(targets))
+    Path("models.yaml").write_text(f"version: 1\nmodels:\n{''.join(models)}")
+    outcome = run(command, *(targets if command == "count" else []))
+    assert outcome.code == 3
+    assert all(f"{target} could not be built: ValueError: no such" in outcome.err for target in targets)
+    assert outcome.err.count("\nValueError: no such width") == outcome.err.count("\nValueError: no such height") == 1
+
+
 def test_a_bug_of_our_own_costs_one_target_and_exits_70(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     real = python_source.read
 
