@@ -192,15 +192,18 @@ def _matching(pattern: str | None, source: str | None) -> list[Name]:
     return matching
 
 
-def _nearest(pattern: str, names: Iterable[Name]) -> str | None:
+def _nearest(pattern: str, names: Iterable[Name]) -> str:
     """Return what to try instead of a pattern that matches nothing."""
     wider = f"*{pattern.strip('*').lower()}*"
     by_name = {name.name: name.target for name in names}
-    found = sum(fnmatchcase(name.lower(), wider) for name in by_name)
-    if found and not set(pattern) <= set("*?"):
-        return f"{wider!r} matches {plural(found, 'model')}"
-    near = closest(pattern.replace("*", ""), by_name)
-    return did_you_mean([by_name[name] for name in near]) or "paramcount list shows all"
+    found = [] if set(pattern) <= set("*?") else [name for name in by_name if fnmatchcase(name.lower(), wider)]
+    is_pattern = bool(set(pattern) & set("*?["))
+    near = [] if found and is_pattern else closest(pattern.replace("*", ""), by_name)
+    said = [did_you_mean([by_name[name] for name in near])]
+    if not set(found) <= set(near):
+        matched = by_name[found[0]] if len(found) == 1 else plural(len(found), "model")
+        said.append(f"{wider!r} matches {matched}")
+    return " ".join(filter(None, said)) or "paramcount list shows all"
 
 
 def _limits(least: str | None, most: str | None) -> Limits:
