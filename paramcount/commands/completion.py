@@ -101,15 +101,25 @@ def _paths(start: str) -> Iterator[str]:
     before, slash, name = start.rpartition("/")
     folder = before + slash
     kinds = [source for source in sources().values() if not source.IS_CATALOGUE]
-    with suppress(OSError):
-        for path in sorted(Path(folder).iterdir()):
-            is_hidden = path.name.startswith(".") and not name.startswith(".")
-            if not path.name.startswith(name) or is_hidden or re.search(_UNSPEAKABLE, path.name):
+    claimed: dict[str, bool] = {}  # by what names end in, which is what tells of files: there may be thousands
+    with suppress(OSError), os.scandir(folder or ".") as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            is_hidden = entry.name.startswith(".") and not name.startswith(".")
+            if not entry.name.startswith(name) or is_hidden or re.search(_UNSPEAKABLE, entry.name):
                 continue
-            if path.is_dir():
-                yield f"{folder}{path.name}/"
-            elif any(kind.claims(str(path)) for kind in kinds):
-                yield folder + path.name
+            path = folder + entry.name
+            if entry.is_dir():
+                yield f"{path}/"
+                continue
+            _, dot, ending = entry.name.rpartition(".")
+            if entry.name.startswith(".") or ":" in entry.name:  # of these, such as .metadata, all of the name tells
+                ending = entry.name
+            elif not dot:
+                ending = ""
+            if ending not in claimed:
+                claimed[ending] = any(kind.claims(path) for kind in kinds)
+            if claimed[ending]:
+                yield path
 
 
 def _inside(word: str) -> list[str]:

@@ -14,6 +14,8 @@ import pytest
 import timm
 from torchvision import models
 
+from paramcount.commands.completion import _paths
+from paramcount.sources import sources
 from tests.conftest import MODELS, Run
 
 Complete = Callable[..., list[str]]
@@ -94,6 +96,24 @@ def test_files_of_the_kinds_that_count_complete_and_so_do_the_folders_beside_the
     assert complete("count", "safetensors", ":", "weights/") == ["weights/model.safetensors"]
     assert complete("count", ".h") == [".hidden.pt"]
     assert complete("count", "weights/none") == complete("count", "https", ":", "//host/we") == []
+
+
+NAMES = [
+    *("a.py", "b.py", "a.json", "b.JSON", "config.json", "model.safetensors.index.json", "model.bin.index.json"),
+    *("model.pt.index.json", "model.pth.index.json", "adapter_model.bin", "adapter_model.safetensors", "a.safetensors"),
+    *("a.gguf", "b.gguf", "a.pt", "b.pth", "c.bin", "d.ckpt", "e.pt2", "f.pkl", "__0_0.distcp", "__1_0.distcp"),
+    *("x.distcp", "none", "c.tar.gz", "a.pt:part", "a.txt:part", "a.py:Net", "module:Net", "Makefile", "a.", "a..pt"),
+]
+HIDDEN = [".metadata", ".safetensors", ".gguf", ".json", ".pt", ".py", ".safetensors.index.json", ".index.json"]
+
+
+@pytest.mark.parametrize("names", [NAMES, NAMES[::-1], HIDDEN])
+def test_a_file_is_offered_where_a_source_claims_it_whatever_else_is_there(names: list[str], folder: Path) -> None:
+    for name in names:
+        (folder / name).touch()
+    kinds = [source for source in sources().values() if not source.IS_CATALOGUE]
+    start = "." if names is HIDDEN else ""
+    assert list(_paths(start)) == sorted(name for name in names if any(kind.claims(name) for kind in kinds))
 
 
 def test_a_lone_folder_and_a_home_are_left_to_the_shell(complete: Complete, folder: Path) -> None:
