@@ -23,6 +23,7 @@ _ENTRIES_EACH = 8  # of modules' registries, for each name: a layer without a bi
 _DEEPEST = 1000
 # What torch.compile() returns, and where it keeps the module: torch/_dynamo/eval_frame.py.
 _COMPILED, _WITHIN_COMPILED = "OptimizedModule", "_orig_mod"
+_GRAPH = Global("torch.fx.graph_module", "reduce_graph_module")
 _SCRIPTED = re.compile(
     r"^class (\w+)\(Module\):\n  __parameters__ = \[([^]\n]*)\]\n  __buffers__ = \[([^]\n]*)\]", re.MULTILINE
 )
@@ -147,6 +148,17 @@ def _state(value: Record) -> dict[str, object]:
     return (fields(state) if isinstance(state, Pairs) else None) or {}
 
 
+def _type(module: Record) -> str:
+    """Return the name of a module's class: of one that torch.fx made, the name that loading it would give to its own.
+
+    torch/fx/graph_module.py, reduce_graph_module() and _deserialize_graph_module().
+    """
+    if module.callable == _GRAPH:
+        said = _state(module).get("_graphmodule_cls_name")
+        return said if isinstance(said, str) else "GraphModule"
+    return class_name(module)
+
+
 def read(model: Record, modules: Modules, *, target: str, source: str, notes: tuple[Note, ...] = ()) -> Inventory:
     """Return what a pickled module holds, as ``named_parameters()`` of the live one would give it.
 
@@ -237,7 +249,7 @@ class _Listing:
 
     def add(self, sighting: _Sighting) -> None:
         if sighting.above is None or sighting.above.same_as is None:
-            self.modules.append(Module(sighting.name, class_name(sighting.record), sighting.same_as))
+            self.modules.append(Module(sighting.name, _type(sighting.record), sighting.same_as))
         scripted = self._known.is_scripted(sighting.record)
         held = sighting.held
         self._naming.look_over(len(held.parameters) + len(held.buffers))

@@ -430,6 +430,18 @@ def test_a_traced_graph_is_a_module(tmp_path: Path) -> None:
     assert inventory.params == read_live(model, target="", source="").params
 
 
+@pytest.mark.parametrize("name", [None, "Traced"])
+def test_a_traced_graph_has_the_class_that_loading_it_gives(name: str | None, tmp_path: Path) -> None:
+    graph = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
+    if name is not None:  # as PyTorch notes it in packages
+        vars(graph)["_graphmodule_cls_name"] = name
+    path = _save(nn.Sequential(graph), tmp_path / "model.pt")
+    loaded = torch.load(path, weights_only=False)
+    types = {module.name: module.type for module in _read(path).modules}
+    assert types == {place: type(module).__name__ for place, module in loaded.named_modules()}
+    assert types["0"] == (name or "GraphModule")
+
+
 def test_torchscript_without_its_code_is_refused_by_name(tmp_path: Path) -> None:
     data = b"\x80\x02c__torch__\nNet\n)\x81}" + _text("weight") + b"Nsb."
     (tmp_path / "model.pt").write_bytes(_zip({"a/data.pkl": data, "a/code/__torch__.py": b"class Net: pass"}))
