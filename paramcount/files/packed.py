@@ -30,6 +30,7 @@ class Unpacked(NamedTuple):
     tensors: list[Stored]  # in the order that they were given in
     overhead: frozenset[str]  # names of those that say how others are packed: no parameters, and no buffers
     notes: tuple[Note, ...]
+    buffers: frozenset[str] = frozenset()  # names of those that are buffers of quantised layers, where not overhead
 
 
 def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpacked:
@@ -55,11 +56,12 @@ def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpack
         elif tensor.dtype == IN_PAIRS:
             found.add_pairs(tensor)
         else:
-            found.add_alone(name, tensor)
+            found.add_alone(name, tensor, by_name)
     return Unpacked(
         [found.weights.get(tensor.name, tensor) for tensor in given],
         frozenset(found.overhead - found.weights.keys()),
         tuple(found.notes()),
+        frozenset(found.buffers),
     )
 
 
@@ -100,6 +102,7 @@ class _Findings:
     def __init__(self) -> None:
         self.weights: dict[str, Stored] = {}
         self.overhead: set[str] = set()
+        self.buffers: set[str] = set()
         self._told: dict[tuple[str, str], list[Stored]] = {}  # weights by their layout, and by what tells their size
         self._unclear: dict[str, tuple[str, str, str]] = {}  # the layout, the problem and its cure by name
 
@@ -118,14 +121,19 @@ class _Findings:
             self._told.setdefault((layout.name, weight.told or layout.told), []).append(whole)
             self.overhead |= set(group.names(layout.beside, layout.around)) - {held.name}
 
-    def add_alone(self, name: str, tensor: Stored) -> None:
-        """Add a tensor that nothing beside it says anything of."""
+    def add_alone(self, name: str, tensor: Stored, tensors: Mapping[str, Stored]) -> None:
+        """Add a tensor that is not packed, as far as it tells."""
         if tensor.packed:  # as who read it has told already
             return
         if tensor.dtype in _INTEGERS and name.endswith(_INTEGERS[tensor.dtype]):
             self._unclear.setdefault(tensor.name, ("", "of a layout that is not known", ""))
         elif self.weights and tensor.numel == 1 and name.endswith(_ACTIVATIONS):
             self.overhead.add(tensor.name)
+        elif tensor.numel == 1 and name.endswith(".zero_point") and tensor.dtype in _ZERO_POINTS:
+            # Layers of torch.ao that quantise what they return have the two as buffers, where they pack no weight.
+            scale = tensors.get(name.removesuffix("zero_point") + "scale")
+            if scale is not None and scale.numel == 1 and scale.dtype.startswith("float"):
+                self.buffers |= {tensor.name, scale.name}
 
     def add_pairs(self, tensor: Stored) -> None:
         """Add a tensor of floats of four bits, as which they count whatever is beside it."""
@@ -843,6 +851,7 @@ _CODES = (
     *(".qweight", ".weight_packed", ".q_weight", ".codes", ".trellis", ".Qidxs", "._data", ".W_q", "_blocks"),
     *("_qdata", ".dense_weights", ".quantized_weight_values"),
 )
+_ZERO_POINTS = ("int64", "int32")
 _WITH_SCALES = frozenset({"qint8", "quint8", "qint32", "quint4x2", "quint2x4"})
 _INTEGERS = {
     "uint8": (".weight", *_CODES),

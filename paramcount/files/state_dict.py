@@ -71,7 +71,8 @@ def inventory(
         module, _, key = name.rpartition(".")
         if module not in modules:
             _add_module(module, modules, types)
-        if (name in buffers if buffers is not None else key in _BUFFERS) and not tensor.packed:
+        is_buffer = name in buffers if buffers is not None else key in _BUFFERS or name in found.buffers
+        if is_buffer and not tensor.packed:
             stored_buffers.append(_buffer(tensor, tied_to))
         else:
             # Up to what trains, the two have the same fields.

@@ -135,7 +135,7 @@ def _torch_ao(module: Record, modules: Mapping[str, object], tensors: Tensors) -
     found = list(_among(held, tensors)) if isinstance(held, tuple) else []
     for value, tensor in found:
         if tensor.dtype.startswith("q"):
-            yield "weight", Weight(value, tensor.shape, tensor.dtype, tensor.nbytes, overhead=_channels(value, tensors))
+            yield "weight", Weight(value, tensor.shape, tensor.dtype, tensor.nbytes, overhead=channels(value, tensors))
         else:
             yield "bias", Weight(value, tensor.shape, tensor.dtype, tensor.nbytes, is_packed=False)
 
@@ -155,8 +155,13 @@ def _among(values: tuple[object, ...], tensors: Tensors, depth: int = 0) -> Iter
             yield value, tensor
 
 
-def _channels(value: object, tensors: Tensors) -> dict[str, Tensor]:
-    """Return the scales and zero points of each channel, as ``_rebuild_qtensor`` of torch/_utils.py takes them."""
+def channels(value: object, tensors: Tensors) -> dict[str, Tensor]:
+    """Return the scales and zero points of each channel, as ``_rebuild_qtensor`` of torch/_utils.py takes them.
+
+    Raises:
+        MalformedPickle: one of them could not be built.
+
+    """
     args = value.args if isinstance(value, Record) else ()
     scheme = args[4] if isinstance(args, tuple) and len(args) > 4 else None  # noqa: PLR2004  # after storage, offset, size and strides
     if not isinstance(scheme, tuple) or len(scheme) < 3:  # noqa: PLR2004  # what it is, scales, zero points

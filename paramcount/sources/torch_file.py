@@ -289,7 +289,7 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
         config=wanted.config,
         extra_states=extra_states,
         others=(key for key in keys if key not in extra_states and not parts.holds_tensors(keys[key])),
-        overhead=frozenset(each.name for each in scales),
+        overhead={each.name for each in scales} | set(_scales_of_functions(part.value, tensors)),
     )
     if sharded or any(param.packed for param in inventory.params):
         inventory = replace(inventory, form="other")
@@ -316,13 +316,29 @@ def _with_elements(tensors: list[Named], archive: Archive, file: Ranges | None) 
 
 
 def _unwrapped(tensors: list[Named], held: list[Stored], parts: Parts) -> Iterator[Stored]:
-    """Put what they are stored in for tensors of subclasses that pack their weights, and yield what scales those."""
+    """Put what they are stored in for tensors of subclasses that pack their weights, and yield what scales tensors."""
     for at, named in enumerate(tensors):
+        if named.tensor.dtype.startswith(_QUANTISED):
+            for ending, each in torch_packed.channels(named.value, parts.modules.tensors).items():
+                yield Stored(named.name + ending, each.shape or (), each.dtype, each.numel, each.nbytes)
         weight = torch_packed.wrapped(named.value, parts.modules.tensors)
         if weight is not None and weight.nbytes is not None:
             held[at] = held[at]._replace(dtype=weight.dtype, nbytes=weight.nbytes, packed=True)
             for ending, each in weight.overhead.items():
                 yield Stored(named.name + ending, each.shape or (), each.dtype, each.numel, each.nbytes)
+
+
+def _scales_of_functions(value: object, tensors: list[Named]) -> Iterator[str]:
+    """Yield the names of what scales the outcome of a quantised function, which the live module has as plain numbers.
+
+    ``QFunctional`` of torch/ao/nn/quantized/modules/functional_modules.py has a module below, as the state dict says,
+    and no other of those with a scale has, but one that quantises for show while a model is trained.
+    """
+    names = {named.name for named in tensors}
+    for module in _versions(value):
+        place, _, key = module.rpartition(".")
+        if key == "activation_post_process" and f"{place}.fake_quant_enabled" not in names:
+            yield from (f"{place}.scale", f"{place}.zero_point")
 
 
 def _whole(part: Part, parts: Parts) -> tuple[list[Named], frozenset[str] | None, tuple[Note, ...]]:
@@ -340,9 +356,14 @@ def _has_versions(value: object) -> bool:
 
     Version 2 is the one since which batch norm has a ``num_batches_tracked``.
     """
-    attributes = fields(value.state) if isinstance(value, Record) else None
-    versions = [fields(each) for each in (fields((attributes or {}).get("_metadata")) or {}).values()]
+    versions = [fields(each) for each in _versions(value).values()]
     return any(isinstance(of := (each or {}).get("version"), int) and of >= 2 for each in versions)  # noqa: PLR2004
+
+
+def _versions(value: object) -> dict[str, object]:
+    """Return what a state dict says of the version of each module, by its dotted name."""
+    attributes = fields(value.state) if isinstance(value, Record) else None
+    return fields((attributes or {}).get("_metadata")) or {}
 
 
 def _no_weights(file: str, parts: Parts, archive: Archive) -> UnreadableFile:

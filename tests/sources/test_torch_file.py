@@ -673,6 +673,53 @@ def test_the_state_of_a_quantised_model_comes_to_the_live_one(tmp_path: Path) ->
     assert (saved.total, saved.packed, saved.nbytes) == (live.total, live.packed, live.nbytes)
 
 
+class Quantisable(nn.Module):
+    """Has one of each kind of layer that torch.ao gives scales: as buffers, as numbers, or within a packed weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant = torch.ao.quantization.QuantStub()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU()
+        self.add = torch.ao.nn.quantized.FloatFunctional()
+        self.group = nn.GroupNorm(2, 4)
+        self.swish = nn.Hardswish()
+        self.head = nn.Linear(4, 5)
+        self.table = nn.Embedding(7, 4)
+        self.gain = nn.Parameter(torch.ones(2))
+        self.dequant = torch.ao.quantization.DeQuantStub()
+
+    def forward(self, image: torch.Tensor) -> Any:
+        seen = self.relu(self.norm(self.conv(self.quant(image))))
+        seen = self.swish(self.group(self.add.add(seen, seen)))
+        return self.dequant(self.head(seen.mean((2, 3))))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.ao announces that it moves
+def test_the_scales_of_a_quantised_model_are_what_the_live_one_has_them_as(tmp_path: Path) -> None:
+    ao: Any = torch.ao.quantization
+    model = ao.fuse_modules(Quantisable().eval(), [["conv", "norm", "relu"]])
+    weights = sum(param.numel() for param in model.parameters())
+    model.qconfig, model.table.qconfig = ao.get_default_qconfig("fbgemm"), None
+    ao.prepare(model, inplace=True)(torch.randn(2, 3, 8, 8))
+    ao.convert(model, inplace=True)
+    buffers = {name: buffer.numel() for name, buffer in model.named_buffers()}
+    assert {"quant.scale", "group.zero_point", "swish.scale"} <= buffers.keys()
+    live = read_live(model, target="", source="")
+    state = model.state_dict()
+    found = _read(_save(state, tmp_path / "model.pt"))
+    assert _total(found) == _total(live) == weights
+    assert {buffer.name: buffer.numel for buffer in found.buffers} == buffers
+    of_numbers = {f"{layer}.{key}" for layer in ("conv", "head", "add") for key in ("scale", "zero_point")}
+    names = {part.name.replace("head._packed_params._packed_params.0", "head.weight") for part in found.overhead}
+    assert names == {part.name for part in live.overhead} | of_numbers
+    # Without what a state dict keeps beside its tensors, a function with a scale is as a layer without weights.
+    plain = _read(_save(dict(state), tmp_path / "plain.pt"))
+    assert _total(plain) == weights
+    assert {buffer.name for buffer in plain.buffers} == {*buffers, "add.scale", "add.zero_point"}
+
+
 @pytest.mark.parametrize("key", ["python", "random_state"])
 def test_the_state_of_random_numbers_is_no_model(key: str, tmp_path: Path) -> None:
     of_trainer = {"python": 1, "numpy": 2, "cpu": torch.get_rng_state()}
