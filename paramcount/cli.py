@@ -1,6 +1,6 @@
 """The command line: global options, the default command, exit codes, and how an error is shown."""
 
-from __future__ import annotations
+# Annotations are not put off here, as elsewhere: Typer would compile the text of each, twice, at every start.
 
 import json
 import os

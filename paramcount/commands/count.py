@@ -1,6 +1,6 @@
 """``paramcount count``: how many parameters each target has, and where they sit."""
 
-from __future__ import annotations
+# Annotations are not put off here, as elsewhere: Typer would compile the text of each, twice, at every start.
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -277,12 +277,12 @@ def _demand_well_formed(active: Iterable[str], inputs: Iterable[str]) -> None:
 
 
 def _jobs(
-    words: list[str], keywords: dict[str, Any], cache: Cache | None, commands: Iterable[str]
+    words: list[str], keywords: dict[str, Any], cache: "Cache | None", commands: Iterable[str]
 ) -> list[Job[Report]]:
     several = len(words) > 1
 
     def job(word: str) -> Job[Report]:
-        def counted(cache: Cache | None) -> Report:
+        def counted(cache: "Cache | None") -> Report:
             try:
                 return paramcount.count(word, **keywords, cache=cache)
             except UnknownTarget as error:
