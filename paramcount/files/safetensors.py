@@ -188,8 +188,7 @@ def _tensor(blank: bytes) -> re.Pattern[bytes]:
 _Span = tuple[int, int, Stored]  # where a tensor's bytes begin and end, and what else the header says of it
 _Kind = tuple[Any, ...]  # a Stored without its name
 _SHAPE, _NBYTES = 0, 3  # places in it
-_Entry = tuple[_Kind, int, int]  # and where its bytes begin and end
-_Read = tuple[str, _Entry | None, int, bytes]  # name, entry (None: metadata), where the next begins, what is before it
+_Entry = tuple[_Kind | None, int, int]  # and where its bytes begin and end; None: it is the metadata
 
 
 def _described(text: bytes) -> list[_Span]:
@@ -204,21 +203,20 @@ def _described(text: bytes) -> list[_Span]:
     position, following = 1, b","
     compact = _tensor(b"")
     while following == b",":
-        entry: _Entry | None
+        kind: _Kind | None
         if usual := compact.match(text, position) or _tensor(_BLANK).match(text, position):
             literal, form, start, end, following = usual.groups()
             position = usual.end()
-            name = literal.decode()
+            name, begin, stop = literal.decode(), int(start), int(end)
             kind = kinds.get(form)
             if kind is None:
                 kind = _written(form, name)
                 room -= 8 * len(kind[_SHAPE])
                 if len(kinds) < _MOST_KINDS:
                     kinds[form] = kind
-            entry = kind, int(start), int(end)
         else:
-            name, entry, position, following = _unusual(text, position)
-            room -= 8 * len(entry[0][_SHAPE]) if entry else 0
+            name, (kind, begin, stop), position, following = _unusual(text, position)
+            room -= 8 * len(kind[_SHAPE]) if kind else 0
             unusual += 1
         if name in names:
             raise _Misfit(f"it describes {quoted(name)} twice")
@@ -228,8 +226,7 @@ def _described(text: bytes) -> list[_Span]:
             raise _Misfit(
                 f"it describes over {len(names) - 1:,} tensors, more or with longer names and shapes than any has"
             )
-        if entry is not None:
-            kind, begin, stop = entry
+        if kind is not None:
             if stop - begin != kind[_NBYTES]:
                 raise _wrong_offsets(name, kind[_NBYTES], begin, stop)
             spans.append((begin, stop, Stored._make((name, *kind))))
@@ -243,9 +240,10 @@ def _written(form: bytes, name: str) -> _Kind:
     return _kind(name, said["dtype"], said["shape"])
 
 
-def _unusual(text: bytes, position: int) -> _Read:
+def _unusual(text: bytes, position: int) -> tuple[str, _Entry, int, bytes]:
+    """Return a name, its entry, where the next one begins, and what is before that."""
     name, position = _name(text, position)
-    entry = None
+    entry: _Entry = None, 0, 0
     if name == _METADATA:
         position = _skip_metadata(text, position)
     else:
