@@ -315,8 +315,10 @@ class Watch:
         elif origin == "import":
             if Path(path).is_file():
                 self._imports.read(path)
-        elif self._build is not None:
+        elif self._build is not None and os.path.exists(path):  # noqa: PTH110  # pathlib would only wrap it
             self._build.read(path)
+        elif self._build is not None:
+            self._build.probe(path)
 
     def _ran(self, code: object) -> None:
         if self._build is None or not isinstance(code, CodeType):

@@ -150,6 +150,18 @@ def test_a_module_that_was_sought_and_missing_determines_it(reason: str, kept: K
     assert kept.total(net) == 10
 
 
+def test_a_file_that_was_to_be_read_and_is_missing_determines_it(kept: Kept, folder: Path) -> None:
+    Path("net.py").write_text(
+        "from torch import nn\n"
+        "def build():\n    try:\n        width = int(open('width').read())\n"
+        "    except FileNotFoundError:\n        width = 3\n    return nn.Linear(width, 1)\n"
+    )
+    assert kept.total(Target("net.py:build")) == 3 + 1
+    assert kept.has(Target("net.py:build"))
+    Path("width").write_text("4")
+    assert not kept.has(Target("net.py:build"))
+
+
 def test_who_may_run_a_file_determines_it(kept: Kept, folder: Path) -> None:
     Path("net.py").write_text(
         "import os\nfrom torch import nn\ndef build(): return nn.Linear(9 if os.access('run', os.X_OK) else 8, 1)\n"
