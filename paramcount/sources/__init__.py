@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -80,6 +79,8 @@ def sources() -> dict[str, Source]:
 
 @cache
 def _names() -> tuple[str, ...]:
+    import pkgutil
+
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
