@@ -157,7 +157,7 @@ def _hashing(tree: ast.Module) -> Iterator[tuple[int, str]]:
             called, function = _called(node), node.func
             if called == "hash" and isinstance(function, ast.Name) and id(node) not in own:
                 yield node.lineno, "calls hash()"
-            elif called == "pop" and isinstance(function, ast.Attribute) and _is_set(function.value, names):
+            elif called == "pop" and not node.args and _is_set(getattr(function, "value", function), names):
                 yield node.lineno, "takes one out of a set"
             own |= {id(part) for part in node.args if called in _OUT_OF_ORDER}
         in_order = _put_in_order(node) if id(node) not in own else ()

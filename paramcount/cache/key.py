@@ -46,7 +46,7 @@ def _program() -> Iterator[object]:
 
 def _stamps(folder: str | Path) -> Iterator[object]:
     """Yield of each Python file in a folder and those in it when it was changed, and how large it is."""
-    with os.scandir(folder) as entries:
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.endswith(".py"):
                 yield _stamped(entry)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -233,6 +233,8 @@ class Watch:
         finally:
             self._build = None
             used.add(self._imports)
+            if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+                used.doubts["it changes how Python looks for modules"] = None
             self._loaded_sources()
             used.libraries |= self._libraries
             self._search(used)
@@ -451,7 +453,8 @@ def _stand_ins(watch: Watch) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        with suppress(ValueError):  # a user's code has its own list
+            sys.meta_path.remove(finder)
         for owner, name, function in replaced:
             setattr(owner, name, function)
 

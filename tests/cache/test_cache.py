@@ -795,6 +795,17 @@ def test_nothing_is_kept_of_what_comes_after_code_of_a_users(
     assert kept.has(Target("two.py:build"))
 
 
+def test_a_model_that_looks_for_modules_in_a_way_of_its_own_is_not_kept(
+    kept: Kept, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    Path("net.py").write_text(
+        "import sys\nfrom torch import nn\nsys.meta_path = sys.meta_path[1:]\ndef build(): return nn.Linear(1, 1)\n"
+    )
+    assert kept.total(Target("net.py:build")) == 2
+    assert kept.said[-1].endswith("not kept: it changes how Python looks for modules")
+
+
 def test_a_target_that_runs_no_code_of_a_users_leaves_the_next_its_place(kept: Kept, net: Target) -> None:
     cache = kept.cache()
     cache.read(Target("squeezenet1_1"))

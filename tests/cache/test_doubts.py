@@ -106,6 +106,7 @@ TRUSTED = [
     "seen = set()\nfor name in ['a']:\n  seen.add(name)",
     "def f(a): return {name.lower() for name in set(a)}",
     "def f(a): return a.pop()",
+    "names = set()\ndef f(names): return names.pop('a')",
 ]
 
 
