@@ -20,6 +20,8 @@ class Visit(BaseHTTPRequestHandler):
         with suppress(BrokenPipeError, ConnectionResetError):  # the client has read enough
             self.server.manner(self)
 
+    do_HEAD = do_POST = do_GET  # noqa: N815  # names of the base class's
+
     def log_message(self, *_: object) -> None: ...
 
     @property
@@ -38,6 +40,8 @@ class Visit(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send(self, data: bytes) -> None:
+        if self.command == "HEAD":
+            return
         for start in range(0, len(data), 2**14):
             self.wfile.write(data[start : start + 2**14])
             self.server.sent += len(data[start : start + 2**14])

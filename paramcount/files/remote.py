@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from paramcount.errors import MissingLibrary, ParamcountError, UnknownTarget, UnreadableFile, closest, did_you_mean
 from paramcount.files.blocks import Blocks
 from paramcount.files.patience import in_time
+from paramcount.files.ranges import last
 from paramcount.files.together import in_common
 from paramcount.urls import scheme, shown, split
 
@@ -30,8 +31,13 @@ def opened(url: str) -> Iterator[Blocks]:
 
     """
     system, path = _system(url)
-    # No cache but ours: fsspec's would fetch megabytes for a header.
-    stream = _asked(lambda: system.open(path, "rb", cache_type="none"), url)
+    try:
+        # No cache but ours: fsspec's would fetch megabytes for a header.
+        stream = _asked(lambda: system.open(path, "rb", cache_type="none"), url)
+    except UnreadableFile as error:
+        if isinstance(error.__cause__, ValueError) and "/" not in path:  # as of S3, a bucket that cannot be listed
+            raise _missing(shown(url)) from error
+        raise
     try:
         size = _asked(lambda: _size(stream), url)
         yield Blocks(shown(url), size, lambda start, stop: _fetched(stream, start, stop, url))
@@ -83,12 +89,23 @@ def _asked(work: Callable[[], _T], url: str) -> _T:
     except ParamcountError:
         raise
     except FileNotFoundError as error:
-        raise UnknownTarget(f"there is no file {name}", hint="check the address, and that you may read it") from error
+        raise _missing(name, _detail(error, last(url.rstrip("/")))) from error
     except Exception as error:
         said = next(iter(str(error).splitlines()), "")
         kind = type(error).__name__
         problem = f"{kind}: {said}" if said else kind
         raise UnreadableFile(f"cannot read {name}: {problem}", hint=_access(scheme(url))) from error
+
+
+def _missing(name: str, why: str = "") -> UnknownTarget:
+    problem = f"there is no file {name}" + (f": {why}" if why else "")
+    return UnknownTarget(problem, hint="check the address, and that you may read it")
+
+
+def _detail(error: FileNotFoundError, name: str) -> str:
+    """Return what a store says beside the name of a file that is missing, as that there is no such bucket."""
+    said = next(iter(str(error).splitlines()), "").partition(". ")[0]
+    return (said.rpartition(name)[2] if name and name in said else said).strip(" ()'")
 
 
 def _access(protocol: str) -> str:

@@ -484,7 +484,7 @@ def test_a_missing_package_is_said_with_the_command_that_adds_it(
     url: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, url.partition(":")[0], raising=False)
     with pytest.raises(MissingLibrary) as caught, opened(url):
         pass
     assert caught.value.message == f"reading {url} needs the package {package}, which is not there"
