@@ -10,9 +10,10 @@ with a guess.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, lru_cache, wraps
+from itertools import zip_longest
 from math import prod
 from threading import Thread
 from typing import Any, NamedTuple, Protocol
@@ -20,7 +21,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 import torch.utils._device
 from torch import nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -130,7 +130,7 @@ def _brief(reset: Callable[[Any], None], tensors: _Tensors, *, draws: bool) -> C
             return reset(layer)
         written = [each for each in (*layer._parameters.values(), *layer._buffers.values()) if each is not None]  # noqa: SLF001
         with _unasked():
-            if written and not tensors.paused and tensors.is_alone() and all(map(tensors.is_plain, written)):
+            if written and not tensors.paused and tensors.is_alone() and tensors.are_plain(written):
                 if all(each.is_meta and (not draws or _is_ordinary(each)) for each in written):
                     return tensors.skip_draw(None) if draws else None
                 if not draws:
@@ -158,6 +158,7 @@ class _Traits(NamedTuple):
     size: int | None  # the position of what says how large a tensor it makes
     writes: tuple[int | str, ...]  # the arguments written to, by position or name
     writes_in_place: bool  # writes to its first argument, and returns nothing else
+    is_pointwise: bool
     broadcasts: bool  # writes values of any shape that fits the target's
     is_alike_at_any_size: bool  # a write that fails, if it does, for a few elements just as for many
 
@@ -173,7 +174,8 @@ def _traits(func: Any) -> _Traits:
         if argument.alias_info is not None and argument.alias_info.is_write and not is_view
     )
     writes_in_place = 0 in writes and all(returned.alias_info is not None for returned in schema.returns)
-    broadcasts = func is aten.copy_.default or torch.Tag.pointwise in tags
+    is_pointwise = torch.Tag.pointwise in tags
+    broadcasts = func is aten.copy_.default or is_pointwise
     is_random = torch.Tag.nondeterministic_seeded in tags
     operands = [str(argument.type) for _, argument in arguments if "Tensor" in str(argument.type)]
     return _Traits(
@@ -186,6 +188,7 @@ def _traits(func: Any) -> _Traits:
         size=next((position for position, argument in arguments if argument.name in ("size", "steps")), None),
         writes=writes,
         writes_in_place=writes_in_place,
+        is_pointwise=is_pointwise,
         broadcasts=broadcasts,
         is_alike_at_any_size=func.namespace == "aten"
         and writes_in_place
@@ -205,7 +208,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         # itself wished for: both kept alive, so that no other tensor can come by the same address.
         self.hollow: dict[int, torch.UntypedStorage] = {}
         self.declared: dict[int, torch.UntypedStorage] = {}
-        self.shells: list[tuple[StorageWeakRef, int]] = []  # what was not allocated, and its bytes
+        self.shells: list[torch.UntypedStorage] = []  # what was not allocated
         self.unseeded = torch.default_generator.initial_seed()
         # Real storages with values that nobody seeded, kept alive for the same reason; none of parameters, which are
         # weights.
@@ -238,16 +241,16 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
     def is_hollow(self, tensor: torch.Tensor) -> bool:
         return bool(self.hollow) and _address(tensor) in self.hollow
 
-    def is_plain(self, tensor: torch.Tensor) -> bool:
-        """Whether all that is to be known of the tensor is where it lives: on the CPU, with its values, or on meta."""
-        return type(tensor) in _PLAIN_TENSORS and not self.is_hollow(tensor)
+    def are_plain(self, tensors: Iterable[torch.Tensor]) -> bool:
+        """Whether all that is to be known of each is where it lives: on the CPU, with its values, or on meta."""
+        return _PLAIN_TENSORS.issuperset(map(type, tensors)) and not (self.hollow and any(map(self.is_hollow, tensors)))
 
     def is_too_large(self, tensor: torch.Tensor) -> bool:
         return tensor.numel() > LARGEST_COMPUTED and not _is_foreign(tensor)
 
     def stands_in(self, tensor: torch.Tensor) -> bool:
         """Whether the tensor is on the meta device by our choice, not the constructor's."""
-        return tensor.is_meta and _address(tensor) not in self.declared
+        return tensor.is_meta and not (self.declared and _address(tensor) in self.declared)
 
     def hollow_out(self, tensor: torch.Tensor) -> None:
         address = _address(tensor)
@@ -265,13 +268,12 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
     def saved(self, made: Any) -> Any:
         for tensor in (made,) if isinstance(made, torch.Tensor) else _tensors_in((made,)):
             if tensor.is_meta and _address(tensor) is not None:
-                storage = tensor.untyped_storage()
-                self.shells.append((StorageWeakRef(storage), storage.nbytes()))  # type: ignore[no-untyped-call]  # PyTorch's
+                self.shells.append(tensor.untyped_storage())
         return made
 
     def saved_bytes(self) -> int:
-        alive = {reference.cdata: nbytes for reference, nbytes in self.shells if not reference.expired()}  # type: ignore[no-untyped-call]  # the same
-        return sum(alive.values())
+        nbytes = {shell._cdata: shell.nbytes() for shell in self.shells}  # noqa: SLF001
+        return sum(nbytes[address] for address in nbytes if _count_uses(address) > 1)  # not by this list alone
 
     def need(self, what: str) -> ValueNeeded:
         self.log.obstacle = self.log.obstacle or what
@@ -330,7 +332,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         tensors = _tensors_in(args, kwargs)
         if any(map(self.is_unknown, tensors)):
             return self.infer(func, traits, args, kwargs)
-        if traits.is_view or (not traits.is_random and _certainly_small(tensors, args)):
+        if traits.is_view or (not traits.is_random and _certainly_small(func, traits, tensors, args)):
             return func(*args, **kwargs)
         return self.compute(func, traits, args, kwargs)
 
@@ -349,21 +351,29 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             return self.write_out(func, targets, args, kwargs)
         if traits.broadcasts and not all(_fits(tensor.shape, targets[0].shape) for tensor in tensors):
             func(*_on_meta(args), **_on_meta(kwargs))  # raises PyTorch's own error
-        if traits.is_alike_at_any_size and not self.would_succeed(func, traits.is_random, args, kwargs):
+        if traits.is_alike_at_any_size and not self.would_succeed(func, traits.is_random, tensors, args, kwargs):
             return func(*args, **kwargs)
         for target in targets:
             self.hollow_out(target)
         return args[0] if func._schema.returns else None  # noqa: SLF001
 
-    def would_succeed(self, func: Any, is_random: bool, args: Args, kwargs: Kwargs) -> bool:  # noqa: FBT001
+    def would_succeed(
+        self,
+        func: Any,
+        is_random: bool,  # noqa: FBT001
+        tensors: Sequence[torch.Tensor],
+        args: Args,
+        kwargs: Kwargs,
+    ) -> bool:
         """Whether PyTorch can do a write that is going to be skipped. Where it cannot, raise its error, except for the
         meta device that the constructor itself wished for, of which PyTorch does not ask all that it asks of memory.
         """
-        tensors = _tensors_in(args, kwargs)
         if not all(map(_is_simple, tensors)):
             return True
         try:
-            _rehearse(func, is_random, *map(_form, args), **{key: _form(value) for key, value in kwargs.items()})
+            if kwargs:
+                kwargs = {key: _form(value) for key, value in kwargs.items()}
+            _rehearse(func, is_random, *map(_form, args), **kwargs)
         except Exception:
             if tensors[0].is_meta and not self.stands_in(tensors[0]):
                 return False
@@ -476,7 +486,7 @@ class _Requests(TorchFunctionMode):
     def make(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Make a tensor from its size, as ``_Tensors.create`` does, without the way through the dispatcher."""
         try:
-            numel = prod(args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args)
+            numel = prod(args[0] if len(args) == 1 and type(args[0]) in _SEQUENCES else args)
         except TypeError:
             numel = None  # PyTorch has its own words for such a size
         device = kwargs.get("device")
@@ -489,19 +499,29 @@ class _Requests(TorchFunctionMode):
             or not self.tensors.is_alone()
         ):
             return self.place(func, args, kwargs)
-        is_real = numel <= (LARGEST_UNINITIALIZED if func is torch.empty else LARGEST_COMPUTED)
+        if numel <= (LARGEST_UNINITIALIZED if func is torch.empty else LARGEST_COMPUTED):
+            with _undispatched():
+                return func(*args, **{**kwargs, "device": "cpu"})
         with _undispatched():
-            made = func(*args, **{**kwargs, "device": "cpu" if is_real else "meta"})
-        return made if is_real else self.tensors.saved(made)
+            made = func(*args, **{**kwargs, "device": "meta"})
+        self.tensors.shells.append(made.untyped_storage())
+        return made
 
     def wrap(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Make a tensor of a single number, which is real, and else place it as any other."""
-        if len(args) != 1 or type(args[0]) not in _NUMBERS or kwargs.keys() - {"dtype"} or not self.tensors.is_alone():
-            return self.place(func, args, kwargs)
-        if _device_type(torch.utils._device.CURRENT_DEVICE) == "meta":  # noqa: SLF001  # the same
+        device = kwargs.get("device")
+        if device is None:
+            device = torch.utils._device.CURRENT_DEVICE  # noqa: SLF001  # as in place()
+        if (
+            len(args) != 1
+            or type(args[0]) not in _NUMBERS
+            or kwargs.keys() - {"dtype", "device"}
+            or _device_type(device) == "meta"
+            or not self.tensors.is_alone()
+        ):
             return self.place(func, args, kwargs)
         with _undispatched():
-            return func(*args, **kwargs, device="cpu")
+            return func(*args, **{**kwargs, "device": "cpu"})
 
     def write(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Write numbers all over a tensor, as ``_Tensors.write`` does, without the way through the dispatcher."""
@@ -510,8 +530,8 @@ class _Requests(TorchFunctionMode):
         if (
             len(args) > most
             or len(args) + len(kwargs) < least
-            or (numbers and not all(type(number) in _NUMBERS for number in numbers))
-            or (kwargs and not all(key in names and type(kwargs[key]) in _OPTIONS for key in kwargs))
+            or not _NUMBERS.issuperset(map(type, numbers))
+            or (kwargs and not (names.issuperset(kwargs) and _OPTIONS.issuperset(map(type, kwargs.values()))))
             or (target.requires_grad and torch.is_grad_enabled())  # autograd has a word in it
         ):
             return func(*args, **kwargs)
@@ -523,8 +543,8 @@ class _Requests(TorchFunctionMode):
         places = place if isinstance(place, tuple) else (place,)
         if (
             type(target) not in _PLAIN_TENSORS
-            or not all(map(_is_place, places))
-            or not all(type(value) in _NUMBERS for value in values)
+            or not (_PLACES.issuperset(map(type, places)) or all(map(_is_place, places)))
+            or not _NUMBERS.issuperset(map(type, values))
             or self.tensors.is_hollow(target)
             or not self.tensors.is_alone()
         ):
@@ -534,11 +554,12 @@ class _Requests(TorchFunctionMode):
 
     def initialise(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Call a function of ``torch.nn.init``, unless it has nothing to say and nothing to write."""
-        target = kwargs.get("tensor")
+        settings = {**kwargs}
+        target = settings.pop("tensor", None)
         if (
             args
-            or not isinstance(target, torch.Tensor)
-            or not all(value is target or isinstance(value, _SETTINGS) for value in kwargs.values())
+            or type(target) not in _PLAIN_TENSORS
+            or not _SETTINGS.issuperset(map(type, settings.values()))
             or (func is nn.init.kaiming_uniform_ and not _has_fans(**kwargs))
         ):
             return func(*args, **kwargs)
@@ -549,7 +570,7 @@ class _Requests(TorchFunctionMode):
         if type(target) not in _PLAIN_TENSORS or not tensors.is_alone() or tensors.is_hollow(target):
             return func(*args, **kwargs)
         if target.is_meta:
-            if not tensors.would_succeed(func, is_random, args, kwargs):
+            if not tensors.would_succeed(func, is_random, (target,), args, kwargs):
                 return func(*args, **kwargs)
             if is_random:
                 tensors.skip_draw(generator)
@@ -724,26 +745,28 @@ _HANDLERS: dict[Any, Handler] = {
 }
 # The functions that write numbers all over their first argument: how many arguments they take at least, how many by
 # position at most, and which by name. Those that draw take a generator.
-_WRITERS: dict[Any, tuple[int, int, tuple[str, ...]]] = {
-    torch.Tensor.zero_: (1, 1, ()),
-    torch.Tensor.fill_: (2, 2, ()),
-    torch.Tensor.add_: (2, 2, ()),
-    torch.Tensor.sub_: (2, 2, ()),
-    torch.Tensor.mul_: (2, 2, ()),
-    torch.Tensor.div_: (2, 2, ()),
-    torch.Tensor.clamp_: (2, 3, ("min", "max")),
-    torch.Tensor.erfinv_: (1, 1, ()),
-    torch.Tensor.uniform_: (1, 3, ("generator",)),
-    torch.Tensor.normal_: (1, 3, ("mean", "std", "generator")),
+_WRITERS: dict[Any, tuple[int, int, frozenset[str]]] = {
+    torch.Tensor.zero_: (1, 1, frozenset()),
+    torch.Tensor.fill_: (2, 2, frozenset()),
+    torch.Tensor.add_: (2, 2, frozenset()),
+    torch.Tensor.sub_: (2, 2, frozenset()),
+    torch.Tensor.mul_: (2, 2, frozenset()),
+    torch.Tensor.div_: (2, 2, frozenset()),
+    torch.Tensor.clamp_: (2, 3, frozenset({"min", "max"})),
+    torch.Tensor.erfinv_: (1, 1, frozenset()),
+    torch.Tensor.uniform_: (1, 3, frozenset({"generator"})),
+    torch.Tensor.normal_: (1, 3, frozenset({"mean", "std", "generator"})),
 }
 _OPTIONS = {int, float, bool, type(None), torch.Generator}
-_SETTINGS = (float, int, str, type(None), torch.Generator)
+_SETTINGS = {*_OPTIONS, str}
+_SEQUENCES = {tuple, list, torch.Size}
 _PLACES = {int, type(None), type(...)}
 # For want of public ones: the way around all modes, and what tells of modes and of transforms, as by vmap.
 _undispatched = torch._C._DisableTorchDispatch  # noqa: SLF001
 _unasked = torch._C.DisableTorchFunction  # noqa: SLF001
 _count_modes = torch._C._len_torch_dispatch_stack  # noqa: SLF001
 _mode_at = torch._C._get_dispatch_stack_at  # noqa: SLF001
+_count_uses = torch._C._storage_Use_Count  # noqa: SLF001
 _transform_level = torch._C._functorch.maybe_current_level  # noqa: SLF001
 
 # Layers whose reset_parameters() does nothing but write values, and whether it draws them.
@@ -796,6 +819,7 @@ _OF_DEFAULT_DTYPE = {
     aten.randn.generator,
     aten.zeros.default,
 }
+_JOINERS = {aten.cat.default, aten.stack.default}
 _FILLERS = {aten.fill_.Scalar, aten.zero_.default}
 _EMPTY_FACTORIES = {
     aten.empty.memory_format,
@@ -832,13 +856,19 @@ class _Form(NamedTuple):
 
 def _form(argument: Any) -> Any:
     """Return what of an argument decides whether an operation can be done."""
+    if type(argument) in _NUMBERS:
+        return argument
     if isinstance(argument, torch.Tensor):
-        shape = argument.shape
         is_expanded = not argument.is_contiguous() and any(
-            step == 0 and size > 1 for step, size in zip(argument.stride(), shape, strict=True)
+            step == 0 and size > 1 for step, size in zip(argument.stride(), argument.shape, strict=True)
         )
-        return _Form(argument.dtype, tuple([min(size, 2) for size in shape]), is_expanded)
+        return _form_of(argument.dtype, argument.shape, is_expanded)
     return None if isinstance(argument, torch.Generator) else argument
+
+
+@lru_cache(maxsize=1 << 12)
+def _form_of(dtype: torch.dtype, shape: torch.Size, is_expanded: bool) -> _Form:  # noqa: FBT001
+    return _Form(dtype, tuple([min(size, 2) for size in shape]), is_expanded)
 
 
 @lru_cache(maxsize=1 << 12, typed=True)  # an integer can be multiplied by 2, but not by 2.0
@@ -902,8 +932,13 @@ def _is_foreign(tensor: torch.Tensor) -> bool:
     return not tensor.is_meta and _address(tensor) is not None and not tensor.untyped_storage().resizable()
 
 
-def _certainly_small(tensors: list[torch.Tensor], args: Args) -> bool:
-    """Whether no operation could make something large of these: neither an outer product nor a repetition."""
+def _certainly_small(func: Any, traits: _Traits, tensors: list[torch.Tensor], args: Args) -> bool:
+    """Whether the operation cannot make something large of these: neither an outer product nor a repetition."""
+    if traits.is_pointwise:
+        sizes = zip_longest(*[reversed(tensor.shape) for tensor in tensors], fillvalue=1)
+        return prod(map(max, sizes)) <= LARGEST_COMPUTED
+    if func in _JOINERS:
+        return sum(tensor.numel() for tensor in tensors) <= LARGEST_COMPUTED
     bound = prod(max(1, tensor.numel()) for tensor in tensors)
     bound *= prod(leaf for leaf in tree_iter(args) if type(leaf) is int and leaf > 1)
     return bound <= LARGEST_COMPUTED
