@@ -99,7 +99,7 @@ def _no_threads(tensors: _Tensors) -> Iterator[None]:
 
     @wraps(before)
     def start(self: Thread) -> None:
-        if tensors.is_at_work():
+        if type(self).__module__ not in _HARMLESS_THREADS and tensors.is_at_work():
             raise tensors.need("a thread is started")
         before(self)
 
@@ -351,8 +351,11 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             return self.write_out(func, targets, args, kwargs)
         if traits.broadcasts and not all(_fits(tensor.shape, targets[0].shape) for tensor in tensors):
             func(*_on_meta(args), **_on_meta(kwargs))  # raises PyTorch's own error
-        if traits.is_alike_at_any_size and not self.would_succeed(func, traits.is_random, tensors, args, kwargs):
-            return func(*args, **kwargs)
+        if traits.is_alike_at_any_size:
+            if not self.would_succeed(func, traits.is_random, tensors, args, kwargs):
+                return func(*args, **kwargs)
+        elif len(tensors) > 1:
+            self.infer_shape(func, args, kwargs)  # fails where they do not fit each other
         for target in targets:
             self.hollow_out(target)
         return args[0] if func._schema.returns else None  # noqa: SLF001
@@ -761,6 +764,7 @@ _OPTIONS = {int, float, bool, type(None), torch.Generator}
 _SETTINGS = {*_OPTIONS, str}
 _SEQUENCES = {tuple, list, torch.Size}
 _PLACES = {int, type(None), type(...)}
+_HARMLESS_THREADS = {"tqdm._monitor"}  # which look at no tensor
 # For want of public ones: the way around all modes, and what tells of modes and of transforms, as by vmap.
 _undispatched = torch._C._DisableTorchDispatch  # noqa: SLF001
 _unasked = torch._C.DisableTorchFunction  # noqa: SLF001

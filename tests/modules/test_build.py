@@ -137,6 +137,34 @@ def test_a_copy_that_does_not_fit_fails_as_in_memory(shape: tuple[int, ...]) -> 
         build(construct)
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda table: table.addmm_(torch.ones(300, 4), torch.ones(5, 300)),
+        lambda table: table.index_copy_(0, torch.tensor([1]), torch.ones(1, 7)),
+        lambda table: table.scatter_(0, torch.zeros(1, 300).long(), torch.ones(1, 300).long()),
+    ],
+)
+def test_a_write_whose_parts_do_not_fit_fails_in_the_words_of_memory(write: Callable[[Any], torch.Tensor]) -> None:
+    """PyTorch has other words for it where there is none."""
+    with pytest.raises(RuntimeError) as expected:
+        write(torch.zeros(300, 300))
+    with pytest.raises(RuntimeError) as raised:
+        build(lambda: nn.ParameterList([write(torch.empty(300, 300))]))
+    assert str(raised.value) == str(expected.value)
+
+
+def test_a_progress_bar_needs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that tqdm starts looks at no tensor."""
+    bars = pytest.importorskip("tqdm").tqdm
+    monkeypatch.setattr(bars, "monitor", None)
+    model, notes = build(lambda: nn.Sequential(*[nn.Linear(300, 300) for _ in bars(range(2))]))
+    assert bars.monitor.is_alive()
+    bars.monitor.exit()
+    assert notes == ()
+    assert all(parameter.numel() < 1000 or parameter.is_meta for parameter in model.parameters())
+
+
 def test_an_import_error_is_raised_at_once() -> None:
     """What memory cannot mend is not tried again."""
     tries = []
