@@ -1,4 +1,4 @@
-"""Configurations that libraries keep beside a model's weights: JSON objects, mostly in a config.json."""
+"""JSON objects that libraries keep beside a model's weights: configurations, mostly in a config.json, and indexes."""
 
 from __future__ import annotations
 
@@ -49,23 +49,40 @@ def beside(path: str, name: str = "config.json") -> Mapping[str, Any] | None:
 
     """
     address = within(parent(path), name)
-    file = shown(address)
     try:
-        with opened(address) as config:
-            size = config.size
-            data = config.read(0, size) if size <= _LONGEST else b""
+        return mapping(address, "model's configuration", most=_LONGEST)
     except UnknownTarget:
         return None
+    except Misfit:
+        raise
     except UnreadableFile:
         if is_url(address):  # what one address gives access to is often that file alone
             return None
         raise
-    if size > _LONGEST:
-        raise UnreadableFile(f"{file} is no model's configuration: it is {size:,} bytes long")
+
+
+class Misfit(UnreadableFile):
+    """A file is there, and is not what its name says."""
+
+
+def mapping(path: str, what: str, *, most: int) -> dict[str, Any]:
+    """Return the mapping in a file of JSON, which is to be ``what`` in up to so many bytes.
+
+    Raises:
+        UnknownTarget: there is no such file.
+        UnreadableFile: it cannot be read.
+        Misfit: it is something else.
+
+    """
+    place = shown(path)
+    with opened(path) as file:
+        if file.size > most:
+            raise Misfit(f"{place} is no {what}: it is {file.size:,} bytes long")
+        data = file.read(0, file.size)
     try:
         found = load(data)
     except MalformedJson as error:
-        raise UnreadableFile(f"{error.place(file)}: {error.problem}") from error
+        raise Misfit(f"{error.place(place)}: {error.problem}") from error
     if not isinstance(found, dict):
-        raise UnreadableFile(f"{file} is no model's configuration: it is no mapping")
+        raise Misfit(f"{place} is no {what}: it is no mapping")
     return found

@@ -8,11 +8,11 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from paramcount.errors import UnknownTarget, UnreadableFile
-from paramcount.files.ranges import last, listed, opened, parent, within
+from paramcount.files.configuration import mapping
+from paramcount.files.ranges import last, listed, parent, within
 from paramcount.files.safetensors import quoted
 from paramcount.files.stored import Stored
 from paramcount.inventory import Note
-from paramcount.jsons import MalformedJson, load
 from paramcount.units import plural
 from paramcount.urls import is_url, shown
 
@@ -114,7 +114,7 @@ def indexed(path: str, held: Held, is_alike: Callable[[str], bool]) -> Read:
 
     """
     place = shown(path)
-    document = _document(path, place)
+    document = mapping(path, "index of shards", most=_LONGEST_INDEX)
     shard_of = _weight_map(document, place)
     folder = parent(path)
     firsts: dict[str, str] = {}  # of each shard the first name that it should hold
@@ -134,20 +134,6 @@ def indexed(path: str, held: Held, is_alike: Callable[[str], bool]) -> Read:
     stored = merged({shard: shards[shard] for shard in sorted(shards)}, place)
     notes = _total_note(document, stored), _unlisted_note(shard_of, stored), _beside_note(folder, shards, is_alike)
     return stored, tuple(note for note in notes if note is not None)
-
-
-def _document(path: str, place: str) -> Mapping[str, Any]:
-    with opened(path) as file:
-        if file.size > _LONGEST_INDEX:
-            raise UnreadableFile(f"{place} is no index of shards: it is {file.size:,} bytes long")
-        data = file.read(0, file.size)
-    try:
-        document = load(data)
-    except MalformedJson as error:
-        raise UnreadableFile(f"{error.place(place)}: {error.problem}") from error
-    if not isinstance(document, dict):
-        raise UnreadableFile(f"{place} is no index of shards: it is no mapping")
-    return document
 
 
 def _weight_map(document: Mapping[str, Any], path: str) -> dict[str, str]:

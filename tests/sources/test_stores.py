@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import fsspec
 import huggingface_hub.constants
@@ -45,8 +44,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str, str]]]]:
-    """What was asked; both clients are set up as their users do, and nothing is left of what they knew before."""
+def clients(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Set both clients up as their users do, with nothing left of what they knew before."""
     for name, value in {"ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": SECRET, "ENDPOINT_URL": server.url("")}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -59,13 +58,9 @@ def asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tupl
         fsspec.get_filesystem_class(protocol).clear_instance_cache()
     server.asked.clear()
     server.sent = 0
-    yield server.asked
+    yield
     for protocol in ("s3", "hf"):
         fsspec.get_filesystem_class(protocol).clear_instance_cache()
-
-
-def _paths(asked: list[tuple[str, dict[str, str]]]) -> list[str]:
-    return [urlsplit(path).path for path, _ in asked]
 
 
 WHOLE = {"s3://bucket/model.safetensors": 2, "hf://org/model/model.safetensors": 4}  # requests, at most
