@@ -50,7 +50,7 @@ class _Layout(NamedTuple):
 
 
 class _Remembered(dict[bytes, object]):
-    """What a memo holds, by the operation that gets it."""
+    """What a memo holds, by the operation that gets it; None where it does not hold that yet."""
 
     def __init__(self, memo: Memo) -> None:
         super().__init__()
@@ -58,9 +58,9 @@ class _Remembered(dict[bytes, object]):
 
     def __missing__(self, operation: bytes) -> object:
         key = _place(operation)
-        value = self.memo[key]
-        if key < len(self.memo.values):  # where nothing takes its place
-            self[operation] = value
+        if key >= len(self.memo.values):  # where another may take its place
+            return self.memo[key] if key in self.memo.far else None
+        value = self[operation] = self.memo[key]
         return value
 
 
@@ -106,7 +106,7 @@ class TensorIdiom:
             else:
                 name = self._remembered[known_name]
             found = _NEXT.match(data, at)
-            if found is None:
+            if found is None or name is None:
                 break
             name_put, called, *call = found.groups()
             if self._remembered[called] is not function:
@@ -152,14 +152,16 @@ class TensorIdiom:
         start, held = _number(offset), _number(numel)
         if layout is None or not 0 <= start <= held - layout.extent or not isinstance(key, str):
             return None  # what is wrong with it is told where it is made step by step
-        self._left -= 1
-        storage = Storage(key, dtype, held)
-        self._storages.add(storage)
-        _remember(
+        is_remembered = _remember(
             memo,
             (*puts, key_put, id_put, size_put, stride_put, hooks_put, args_put),
             (*values, key, UNREAD, layout.shape, layout.stride, UNREAD, UNREAD),
         )
+        if not is_remembered:
+            return None
+        self._left -= 1
+        storage = Storage(key, dtype, held)
+        self._storages.add(storage)
         return Tensor(layout.shape, dtype, grad == b"\x88", False, storage, start, layout.stride)  # noqa: FBT003  # by their names it takes twice the time
 
     def _layout(self, size: bytes, stride: bytes, dtype: str) -> _Layout | None:
@@ -177,18 +179,29 @@ class TensorIdiom:
         return layout
 
 
-def _remember(memo: Memo, puts: tuple[Any, ...], values: tuple[object, ...]) -> None:
-    """Remember values by the operations that are written for it; what has none is not remembered."""
+def _remember(memo: Memo, puts: tuple[Any, ...], values: tuple[object, ...]) -> bool:
+    """Remember values by the operations that are written for it, unless one of them takes another's place.
+
+    What has no operation is not remembered.
+    """
     if None in puts:  # as of an empty size, and of a storage that is in several tensors
         values = tuple(compress(values, puts))
         puts = tuple(filter(None, puts))
     written, known, number = b"".join(puts), len(memo.values), len(values)
     # As nearly always: each by the number that follows.
-    if len(written) == 5 * number and _LONG_PUTS[number].unpack(written) == (*range(known, known + number),):
+    if (
+        len(written) == 5 * number
+        and not memo.far
+        and _LONG_PUTS[number].unpack(written) == (*range(known, known + number),)
+    ):
         memo.values.extend(values)
-        return
-    for put, value in zip(puts, values, strict=True):
-        memo[_place(put) if len(put) > 1 else len(memo)] = value
+        return True
+    places = [_place(put) if len(put) > 1 else len(memo) + at for at, put in enumerate(puts)]
+    if len(set(places)) < number or any(place < known or place in memo.far for place in places):
+        return False
+    for place, value in zip(places, values, strict=True):
+        memo[place] = value
+    return True
 
 
 def _numbers(written: bytes) -> tuple[int, ...]:

@@ -279,7 +279,7 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
     held = _with_elements(tensors, archive, file)
     scales = list(_unwrapped(tensors, held, parts))
     keys = fields(part.value) or {}
-    extra_states = [key for key in keys if key.rpartition(".")[2] == EXTRA_STATE]
+    extra_states = dict.fromkeys(key for key in keys if key.rpartition(".")[2] == EXTRA_STATE)
     inventory = state_dict.inventory(
         [*held, *scales],
         target=wanted.word,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -133,6 +134,19 @@ def test_what_was_passed_over_and_is_referred_to_makes_all_be_read_step_by_step(
     idiom = Counted()
     assert _read(referring, idiom) == _read(referring, None) != "malformed"
     assert idiom.number
+
+
+@pytest.mark.parametrize("what", ["layers.299.weight", "299"])
+def test_what_takes_the_place_of_another_in_the_memo_is_read_alike(what: str) -> None:
+    data = _pickle(VALUES["many"])
+    put = data.rindex(what.encode()) + len(what)
+    assert data[put : put + 1] == b"r"
+    read = []
+    for number in range(16):  # of the names, functions and words that all tensors have in common
+        bent = data[: put + 1] + struct.pack("<I", number) + data[put + 5 :]
+        read.append(_read(bent, Counted()))
+        assert read[-1] == _read(bent, None)
+    assert ("malformed" in read) == what.startswith("layers")  # a name comes before what is got from there
 
 
 _EDIT = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 3), st.binary(max_size=3))
