@@ -60,7 +60,10 @@ def groups(report: Report, by: By) -> tuple[Group, ...]:
     output head from the rest.
     """
     places = [_Place(param, layer) for layer in report.root.walk() for param in layer.params]
-    label = _embedding_label(places) if by == "embedding" else _LABELS[by]
+    if by == "embedding":
+        label = _embedding_label(places)
+    else:
+        label = _adapter_label(report) if by == "adapter" else _LABELS[by]
     members: dict[str, list[Param]] = {known: [] for known in _ORDERS.get(by, ())}
     for place in places:
         if place.param.tied_to is None:
@@ -87,17 +90,25 @@ def _decay_label(place: _Place) -> str:
     return NO_DECAY if flat or place.key == "bias" else DECAY
 
 
-# Where a file does not say the type of a module its name tells, by the names under which PEFT's layers keep adapters.
-_OF_ADAPTER = re.compile(
+# Where a file does not say what is an adapter's its name tells, by the names under which PEFT's layers keep adapters.
+_OF_ADAPTER = (
     r"(?:.+\.)?(?:lora_(?:embedding_)?[ABE]|lora_magnitude_vector|ia3_l|vera_lambda_[bd]|(?:hada|lokr)_[wt]\w+|b?oft_[rRs]"
     r"|modules_to_save)(?:\.(?!weight$)(?P<name>[^.]+))?(?:\..+)?"
 )
 
 
-def _adapter_label(place: _Place) -> str:
-    if place.param.adapter is None and not place.layer.type and (part := _OF_ADAPTER.fullmatch(place.param.name)):
-        return part["name"] or UNNAMED
-    return BASE if place.param.adapter is None else place.param.adapter or UNNAMED
+def _adapter_label(report: Report) -> _Label:
+    """Return what labels a tensor by its adapter: a live model says which it is of, and in a file its name does."""
+    is_told = any(param.adapter is not None for param in report.params)
+    is_of_peft = any(layer.type.startswith("Peft") for layer in report.root.walk())
+
+    def label(place: _Place) -> str:
+        if is_told or not (is_of_peft or not place.layer.type):
+            return BASE if place.param.adapter is None else place.param.adapter or UNNAMED
+        part = re.fullmatch(_OF_ADAPTER, place.param.name)
+        return (part["name"] or UNNAMED) if part else BASE
+
+    return label
 
 
 _LABELS: Mapping[By, _Label] = {
@@ -106,7 +117,6 @@ _LABELS: Mapping[By, _Label] = {
     "requires_grad": _requires_grad_label,
     "module": _module_label,
     "decay": _decay_label,
-    "adapter": _adapter_label,
 }
 _ORDERS: Mapping[By, tuple[str, ...]] = {
     "requires_grad": (TRAINABLE, FROZEN, UNKNOWN),

@@ -18,7 +18,7 @@ class Param(NamedTuple):
     """
 
     name: str  # dotted, as named_parameters() gives it
-    shape: tuple[int, ...] | None  # None: a lazy parameter, which has none yet
+    shape: tuple[int, ...] | None  # None: a lazy parameter has none yet, and a nested one several
     dtype: str  # "float32", without "torch."
     numel: int | None  # elements; None: not known yet
     nbytes: int | None  # what the elements take in storage

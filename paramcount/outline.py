@@ -332,7 +332,10 @@ def _tensors(entry: _Entry, layer: Layer, options: Options) -> list[_Entry]:
 
 
 def _tensor(entry: _Entry, layer: Layer, tensor: Param | Buffer, role: Role) -> _Entry:
-    shape = "no shape yet" if tensor.shape is None else ", ".join(map(str, tensor.shape))
+    if tensor.shape is None:
+        shape = "no shape yet" if tensor.numel is None else "nested"
+    else:
+        shape = ", ".join(map(str, tensor.shape))
     return _Entry(
         _below(entry, layer, tensor.name),
         f"{tensor.dtype} [{shape}]",

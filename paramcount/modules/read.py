@@ -203,18 +203,20 @@ class _TypeNames(dict[type[nn.Module], str]):
         return name
 
 
-_Form = tuple[tuple[int, ...] | None, str, int | None, int | None]  # shape, dtype, elements and bytes
+# Shape (None: not known yet, or of a nested tensor, which has several), dtype, elements and bytes.
+_Form = tuple[tuple[int, ...] | None, str, int | None, int | None]
 
 
 class _Forms(dict[tuple[torch.Size, torch.dtype], _Form]):
     """What follows from a shape and a dtype, which most tensors share with another."""
 
     def of(self, tensor: Tensor) -> _Form:
-        if type(tensor) in _PLAIN:
+        if type(tensor) in _PLAIN and not tensor.is_nested:
             return self[tensor.shape, tensor.dtype]
         if is_lazy(tensor):
             return None, _name(tensor.dtype), None, None
-        return _form(tuple(tensor.shape), tensor.dtype, tensor.numel())  # as a subclass has it
+        numel = int(tensor.numel())  # as a subclass has it; of a fake tensor, a size may be a symbol, with a value
+        return _form(None if tensor.is_nested else tuple(map(int, tensor.shape)), tensor.dtype, numel)
 
     def __missing__(self, form: tuple[torch.Size, torch.dtype]) -> _Form:
         shape, dtype = form
@@ -225,7 +227,7 @@ class _Forms(dict[tuple[torch.Size, torch.dtype], _Form]):
 _PLAIN = {nn.Parameter, Tensor}
 
 
-def _form(shape: tuple[int, ...], dtype: torch.dtype, numel: int) -> _Form:
+def _form(shape: tuple[int, ...] | None, dtype: torch.dtype, numel: int) -> _Form:
     return shape, _name(dtype), numel, numel * dtype.itemsize
 
 

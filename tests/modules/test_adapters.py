@@ -244,9 +244,10 @@ def test_a_saved_report_keeps_what_is_whose(tmp_path: Any) -> None:
     assert by_adapter(paramcount.count(str(tmp_path / "report.json"))) == by_adapter(report)
 
 
-def test_a_file_of_the_whole_model_tells_adapters_by_their_names(tmp_path: Any) -> None:
+@pytest.mark.parametrize("saved", [lambda model: model.state_dict(), lambda model: model], ids=["state", "module"])
+def test_a_file_of_the_whole_model_tells_adapters_by_their_names(saved: Any, tmp_path: Any) -> None:
     model = two()
-    torch.save(model.state_dict(), tmp_path / "model.pt")
+    torch.save(saved(model), tmp_path / "model.pt")
     found = {name: tally.total for name, tally in by_adapter(paramcount.count(str(tmp_path / "model.pt"))).items()}
     assert found == {name: tally.total for name, tally in by_adapter(paramcount.count(model)).items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.utils import prune
 
 import paramcount
@@ -86,6 +89,26 @@ def test_a_lazy_parameter_is_uninitialized_and_not_zero() -> None:
     assert [(note.code, note.where) for note in report.notes] == [("uninitialized", "0")]
     model(torch.zeros(1, 5))
     assert paramcount.count(model).total == own_sum(model) == 5 * 7 + 7 + 16
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_a_nested_parameter_has_several_shapes_and_one_number_of_elements(layout: torch.layout) -> None:
+    model = nn.Linear(2, 2)
+    rows = [torch.zeros(2, 3), torch.zeros(4, 3, dtype=torch.float32)]
+    model.rows = nn.Parameter(torch.nested.nested_tensor(rows, layout=layout))
+    report = paramcount.count(model)
+    assert (report.total, report.nbytes, report.uninitialized) == (own_sum(model), 4 * own_sum(model), 0)
+    assert json.loads(json.dumps(report.to_dict()))["params"][-1]["shape"] is None
+    assert [note.code for note in report.notes] == []
+
+
+def test_sizes_that_are_symbols_count_as_what_they_stand_for() -> None:
+    model = nn.Linear(2, 2)
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    model.register_buffer("table", mode.from_tensor(torch.zeros(7, 5), static_shapes=False))
+    assert inventory(model).buffers[0][1:5] == ((7, 5), "float32", 35, 140)
+    assert paramcount.count(model).buffers.total == 35
 
 
 def test_bytes_and_dtypes_are_those_of_each_parameter() -> None:
