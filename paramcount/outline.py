@@ -290,7 +290,7 @@ def _children(entry: _Entry, layer: Layer, *, folded: bool) -> Iterator[_Entry]:
             first.tally,
             entry.times * len(run),
             first.extras,
-            tied_to=first.same_as,
+            tied_to=_as_shown(first.same_as, first.name, name),
             layer=first,
         )
 
@@ -336,15 +336,16 @@ def _tensor(entry: _Entry, layer: Layer, tensor: Param | Buffer, role: Role) -> 
         shape = "no shape yet" if tensor.numel is None else "nested"
     else:
         shape = ", ".join(map(str, tensor.shape))
+    name = _below(entry, layer, tensor.name)
     return _Entry(
-        _below(entry, layer, tensor.name),
+        name,
         f"{tensor.dtype} [{shape}]",
         entry.depth + 1,
         tally([tensor]) if isinstance(tensor, Param) else Tally(),
         entry.times,
         _extras_of(tensor, role),
         role,
-        tensor.tied_to,
+        _as_shown(tensor.tied_to, tensor.name, name),
     )
 
 
@@ -362,6 +363,18 @@ def _abridged(tensors: list[_Entry], entry: _Entry, kind: str) -> list[_Entry]:
     beside = reduce(add, (tensor.extras for tensor in tensors))
     name = f"{entry.name}.*" if entry.name else "*"
     return [tensors[0]._replace(name=name, type=f"{len(tensors)} × {kind}", each=each, extras=beside, tied_to=None)]
+
+
+def _as_shown(other: str | None, name: str, shown: str) -> str | None:
+    """Return how a name reads beside one that is shown as another: what the two are in is folded in both."""
+    if other is None or name == shown:
+        return other
+    parts, above, above_shown = other.split("."), name.split("."), shown.split(".")
+    for place, (part, own, own_shown) in enumerate(zip(parts, above, above_shown, strict=False)):
+        if part != own:
+            break
+        parts[place] = own_shown
+    return ".".join(parts)
 
 
 def _below(entry: _Entry, layer: Layer, name: str) -> str:

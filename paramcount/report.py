@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import takewhile
 from operator import add
 from typing import Any, NamedTuple, TypeVar
 
@@ -421,11 +422,14 @@ def _layers(inventory: Inventory) -> dict[str, Layer]:
         own_overhead = overhead.get(name, ()) if overhead else ()
         below = tuple(reversed(children.pop(name, ())))
         start = len(name) + 1 if name else 0
-        traits: tuple[object, ...] = (module[1:], tuple([(param.name[start:], param[1:]) for param in own]))
+        traits: tuple[object, ...] = (
+            module[1:] if module.same_as is None else (module.type, _way(name, module.same_as)),
+            tuple([(param.name[start:], param[1:] if param.tied_to is None else _tied(param)) for param in own]),
+        )
         if below or own_buffers or own_overhead:
             traits += (
-                tuple([(buffer.name[start:], buffer[1:]) for buffer in own_buffers]),
-                tuple([(tensor.name[start:], tensor[1:]) for tensor in own_overhead]),
+                tuple([(buffer.name[start:], _tied(buffer)) for buffer in own_buffers]),
+                tuple([(tensor.name[start:], _tied(tensor)) for tensor in own_overhead]),
                 tuple([(child.name[start:], child.kind) for child in below]),
             )
         kind = kinds.get(traits)
@@ -447,6 +451,20 @@ def _layers(inventory: Inventory) -> dict[str, Layer]:
         )
         children.setdefault(parent, []).append(layer)
     return layers
+
+
+def _tied(tensor: Param | Buffer) -> tuple[object, ...]:
+    """Return all but a tensor's name; what it is tied to, as seen from there."""
+    if tensor.tied_to is None:
+        return tensor[1:]
+    return tensor._replace(tied_to=_way(tensor.name, tensor.tied_to))[1:]
+
+
+def _way(name: str, other: str) -> str:
+    """Return how to get from one name to another: inside of layers that are alike, it is the same."""
+    here, there = name.split("."), other.split(".")
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, there, strict=False)))
+    return "/".join([".."] * (len(here) - shared) + there[shared:])
 
 
 def _owner(name: str, listed: Mapping[str, int]) -> str:

@@ -290,10 +290,44 @@ def test_only_what_is_identical_in_all_but_its_name_folds() -> None:
     assert pair(weight, lazy("1.weight")) == ["0", "1"]
 
 
-def test_a_tie_within_a_block_breaks_a_run() -> None:
-    """Each block's tie names a tensor of its own, which one row for all cannot say."""
-    weights = [param("0.a", 2), param("0.b", 2, tied_to="0.a"), param("1.a", 2), param("1.b", 2, tied_to="1.a")]
-    assert names(outline(report({"0": "Block", "1": "Block"}, weights), Options())) == ["0", "1"]
+def test_blocks_with_the_same_tie_inside_fold() -> None:
+    modules = {str(number): "Block" for number in range(3)}
+    weights = [
+        each
+        for number in range(3)
+        for each in (param(f"{number}.a", 2), param(f"{number}.b", 2, tied_to=f"{number}.a"), param(f"{number}.c", 2))
+    ]
+    grid = outline(report(modules, weights), Options(params=True))
+    assert values(grid, "name", "what", "total") == [
+        ("[0-2]", "3 × Block", 12),
+        ("[0-2].a", "3 × float32 [2]", 6),
+        ("[0-2].b", "= [0-2].a", 0),
+        ("[0-2].c", "3 × float32 [2]", 6),
+    ]
+    weights[-2] = param("2.b", 2, tied_to="0.a")  # out of its block
+    assert names(outline(report(modules, weights), Options())) == ["[0-1]", "2"]
+    weights[-2] = param("2.c", 2, tied_to="2.a")  # another one
+    weights[-1] = param("2.b", 2)
+    assert names(outline(report(modules, weights), Options())) == ["[0-1]", "2"]
+
+
+def test_blocks_that_call_the_same_of_their_modules_twice_fold() -> None:
+    modules: dict[str, str] = {}
+    for number in range(3):
+        modules |= {
+            f"{number}": "Block",
+            f"{number}.a": "PReLU",
+            f"{number}.b": "Linear",
+            f"{number}.c": f"= {number}.a",
+        }
+    weights = [each for number in range(3) for each in (param(f"{number}.a.w", 3), param(f"{number}.b.w", 6))]
+    grid = outline(report(modules, weights), Options(depth=2))
+    assert values(grid, "name", "what", "total") == [
+        ("[0-2]", "3 × Block", 27),
+        ("[0-2].a", "3 × PReLU", 9),
+        ("[0-2].b", "3 × Linear", 18),
+        ("[0-2].c", "= [0-2].a", 0),
+    ]
 
 
 def test_blocks_that_are_tied_to_the_same_tensor_fold() -> None:
