@@ -66,6 +66,46 @@ def test_every_malformed_file_is_one_error_and_nothing_else(ending: str, run: Ru
     assert sorted(folder.rglob("*")) == before
 
 
+_REBUILD = (
+    b"ccollections\nOrderedDict\n\x94ctorch._utils\n_rebuild_tensor_v2\n\x94X\7\0\0\0storage\x94"
+    b"ctorch\nFloatStorage\n\x94X\3\0\0\0cpu\x94X\1\0\0\0000\x94000000"
+)
+
+
+def _tensors(number: int, dimensions: int) -> bytes:
+    """Return a pickle of empty tensors in one storage, no two of which have the same shape and strides."""
+    parts = [b"\x80\4", _REBUILD, b"}("]
+    for each in range(number):
+        name = b"X\5\0\0\0%05d\x94" % each
+        shape = b"(" + (b"J" + struct.pack("<i", 300 + each)) * (dimensions - 1) + b"K\0t\x94"
+        stride = b"(" + (b"J" + struct.pack("<i", 400 + each)) * dimensions + b"t\x94"
+        parts += name, b"h\1((h\2h\3h\5h\4K\1t\x94QK\0", shape, stride, b"\x89h\0)R\x94t\x94R\x94"
+    return b"".join([*parts, b"u."])
+
+
+# By themselves these are as large as a file of so many tensors may be; what each takes is what makes them bombs.
+LARGE = {
+    "tensors of many dimensions": (_tensors(20_000, 63), "it takes more operations"),
+    "text in place of tensors": (
+        b"](" + (b"X" + struct.pack("<I", 2**20) + b"a" * (2**20 - 4) + b"\xf0\x9f\x98\x80") * 33 + b"e.",
+        "its values take more than 134,217,728 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_file_that_seems_large_may_take_no_more_than_others_for_what_is_no_tensor(
+    kind: str, run: Run, folder: Path
+) -> None:
+    data, problem = LARGE[kind]
+    with (folder / "model.pt").open("wb") as stream:
+        stream.write(_LEGACY + data + b"\x80\2]X\1\0\0\0000a." + struct.pack("<q", 1) + bytes(4))
+        stream.truncate(2**30)  # of which next to nothing is on the disk
+    outcome = run("model.pt")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert problem in outcome.err
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -140,13 +140,13 @@ class Cursor:
 class Idiom(Protocol):
     """A sequence of operations that a pickle repeats, and that can be read at once."""
 
-    memory: int  # bytes that it may take, beyond what any pickle may
+    memory: int  # bytes that what it reads may still take, beyond what any pickle may; less than 0 if it took more
 
     def starts(self, callable_: object) -> bool:
         """Whether it is how a call of this is written."""
 
-    def read(self, data: bytes, at: int, stack: list[object], memo: Memo) -> tuple[int, int] | None:
-        """Read a call, and what like it follows; return where that ends, and what the values may take in memory.
+    def read(self, data: bytes, at: int, stack: list[object], memo: Memo) -> int | None:
+        """Read a call, and what like it follows; return where that ends.
 
         ``data`` go on at ``at`` after the mark before the arguments, and what is called is on the stack. The values go
         there, too, and what is remembered into the memo. None if it is something else after all, with both untouched.
@@ -268,7 +268,7 @@ class _Machine:
         self.globals: dict[tuple[str, str], Global] = {}
         self.turns = _MOST_OPERATIONS // _AT_ONCE
         self.memory = 0
-        self.most_memory = _MOST_MEMORY + (idiom.memory if idiom else 0)
+        self.most_memory = _MOST_MEMORY
 
     def run(self) -> object:
         cursor, operations, memo = self.cursor, _BY_BYTE, self.memo
@@ -320,10 +320,12 @@ class _Machine:
             and type(self.stack[-1]) is Global
             and self.idiom.starts(self.stack[-1])
         ):
-            read = self.idiom.read(self.cursor.data, self.cursor.at, self.stack, self.memo)
-            if read is not None:
-                self.cursor.at, memory = read
-                self.spend(memory)
+            end = self.idiom.read(self.cursor.data, self.cursor.at, self.stack, self.memo)
+            if end is not None:
+                self.cursor.at = end
+                if self.idiom.memory < 0:
+                    self.spend(-self.idiom.memory)
+                    self.idiom.memory = 0
                 return
         self.memory += _CONTAINER
         self.outer.append(self.stack)

@@ -22,7 +22,7 @@ _ZIP = b"PK\x03\x04"
 _CHUNK = 256 * 2**10
 # Of the format before 1.6 only the end says how many tensors' data are there: so many, as long as it is not known.
 _BYTES_EACH = 1000
-_MOST_EXPECTED = 400_000
+_MOST_EXPECTED = 50_000
 _LARGEST_CODE = 16 * 2**20
 _LONGEST_WORD = 16  # bytes
 _START = 512  # enough to tell a tar archive by

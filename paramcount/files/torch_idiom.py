@@ -14,9 +14,11 @@ from paramcount.files.pickles import UNREAD, Global, MalformedPickle, Memo, Reco
 from paramcount.files.torch_tensors import Storage, Storages, Tensor, storage_dtype, strided
 
 _WITHOUT_DATA = 20_000  # tensors that are read so in any case; others only if their data lie in the file
-_MOST_LAYOUTS = 10_000  # to remember
+_MOST_LAYOUTS = 10_000  # to look at, and to remember; tensors of others are read step by step
+_MOST_DIMENSIONS = 8
 _MOST_AT_ONCE = 1000  # as many items as picklers put into a mapping at once
-_MEMORY = 500  # bytes that a tensor takes, without its name
+_MEMORY = 500  # bytes that a tensor takes, without its name and what it may share with others
+_LAYOUT, _DIMENSION = 500, 100  # bytes that a layout takes, and each of its dimensions
 _LONGEST_KEY = 20
 _LARGEST = 2**63 - 1
 
@@ -25,12 +27,14 @@ _PUT = rb"(q.|r....|\x94)"
 _TEXT = rb"(?:X(.)\0\0\0|\x8c(.))"
 _NUMBER = rb"(?:K.|M..|J....|" + b"|".join(rb"\x8a\x%02x.{%d}" % (size, size) for size in range(1, 9)) + rb")"
 _NUMBERS = rb"(?:(\)|" + b"|".join((_NUMBER * n) + rb"\x%02x" % (0x84 + n) for n in (1, 2, 3))
-_NUMBERS += rb"|\((?:" + _NUMBER + rb"){4,64}t)" + _PUT + rb"?)"
+_NUMBERS += rb"|\((?:" + _NUMBER + rb"){4,%d}t)" % _MOST_DIMENSIONS + _PUT + rb"?)"
 _KEY = rb"(?:" + _TEXT + rb"([0-9]{1,%d})" % _LONGEST_KEY + _PUT + rb"|" + _GET + rb")"
+# A device is a text of its own in each tensor, unless it is the CPU, whose name is one for all: location_tag() there.
+_DEVICE = rb"(?:(" + _TEXT.replace(b"(.)", b".") + rb"[a-z]{2,20}(?::[0-9]{1,4})?)" + _PUT + rb"|" + _GET + rb")"
 # What _rebuild_tensor_v2() in torch/_utils.py is called with: a storage, which is a persistent id of persistent_id() in
 # torch/serialization.py, an offset, a size, strides, requires_grad, and hooks, of which there are none.
 _TENSOR = (
-    rb"\(" + _GET + _GET + _KEY + _GET + rb"(" + _NUMBER + rb")N?t" + _PUT + rb"Q"
+    rb"\(" + _GET + _GET + _KEY + _DEVICE + rb"(" + _NUMBER + rb")N?t" + _PUT + rb"Q"
     rb"(" + _NUMBER + rb")" + _NUMBERS + _NUMBERS + rb"([\x88\x89])" + _GET + rb"\)R" + _PUT + rb"t" + _PUT + rb"R"
 )  # fmt: skip
 _FIRST = re.compile(_TENSOR, re.DOTALL)
@@ -38,7 +42,7 @@ _FIRST = re.compile(_TENSOR, re.DOTALL)
 _NAME = re.compile(_PUT + rb"(?:" + _TEXT + rb"|" + _GET + rb")", re.DOTALL)
 _NEXT = re.compile(_PUT + rb"?" + _GET + rb"\(" + _TENSOR, re.DOTALL)
 _EACH = re.compile(_NUMBER, re.DOTALL)
-_LONG_PUTS = [struct.Struct("<" + "xI" * number) for number in range(9)]  # as many as are written for a tensor
+_LONG_PUTS = [struct.Struct("<" + "xI" * number) for number in range(10)]  # as many as are written for a tensor
 
 
 class _Layout(NamedTuple):
@@ -72,6 +76,7 @@ class TensorIdiom:
         self.memory = data * _MEMORY
         self._storages = storages
         self._left = data + _WITHOUT_DATA
+        self._unknown = _MOST_LAYOUTS  # so many more are looked at
         self._layouts: dict[tuple[bytes, bytes, str], _Layout] = {}
         self._remembered = _Remembered(Memo())
 
@@ -83,7 +88,7 @@ class TensorIdiom:
             and callable_.module.startswith("torch")
         )
 
-    def read(self, data: bytes, at: int, stack: list[object], memo: Memo) -> tuple[int, int] | None:
+    def read(self, data: bytes, at: int, stack: list[object], memo: Memo) -> int | None:
         """Read a call, and the items of a mapping that follow, as far as they are such calls."""
         if self._remembered.memo is not memo:
             self._remembered = _Remembered(memo)
@@ -118,7 +123,8 @@ class TensorIdiom:
             stack += name, record
             end = found.end()
             memory += _MEMORY + (sys.getsizeof(name) if known_name is None else 0)
-        return end, memory
+        self.memory -= memory
+        return end
 
     def _tensor(
         self,
@@ -133,12 +139,13 @@ class TensorIdiom:
         ``values`` before those of the call itself.
         """
         (
-            word, kind, length, short_length, digits, key_put, key_get, device, numel, id_put,
+            word, kind, length, short_length, digits, key_put, key_get, device, device_put, device_get, numel, id_put,
             offset, size, size_put, stride, stride_put, grad, hooks, hooks_put, args_put,
         ) = call  # fmt: skip
         remembered = self._remembered
         dtype, made_by = storage_dtype(remembered[kind]), remembered[hooks]
-        if memo.is_rewritten or dtype is None or remembered[word] != "storage" or remembered[device] is None:
+        place = remembered[device_get] if device is None else _device(device)
+        if memo.is_rewritten or dtype is None or remembered[word] != "storage" or place is None:
             return None
         if not isinstance(made_by, Global) or made_by.name != "OrderedDict":
             return None
@@ -152,10 +159,15 @@ class TensorIdiom:
         start, held = _number(offset), _number(numel)
         if layout is None or not 0 <= start <= held - layout.extent or not isinstance(key, str):
             return None  # what is wrong with it is told where it is made step by step
+        named_puts: tuple[Any, ...] = (key_put,)
+        names: tuple[object, ...] = (key,)
+        if device is not None:
+            named_puts, names = (key_put, device_put), (key, place)
+            self.memory -= sys.getsizeof(place)
         is_remembered = _remember(
             memo,
-            (*puts, key_put, id_put, size_put, stride_put, hooks_put, args_put),
-            (*values, key, UNREAD, layout.shape, layout.stride, UNREAD, UNREAD),
+            (*puts, *named_puts, id_put, size_put, stride_put, hooks_put, args_put),
+            (*values, *names, UNREAD, layout.shape, layout.stride, UNREAD, UNREAD),
         )
         if not is_remembered:
             return None
@@ -166,6 +178,9 @@ class TensorIdiom:
 
     def _layout(self, size: bytes, stride: bytes, dtype: str) -> _Layout | None:
         """Return the layout that a size and strides make, which is looked at once for all tensors of it."""
+        if not self._unknown:
+            return None
+        self._unknown -= 1
         try:
             made = strided((Storage("", dtype, _LARGEST), 0, _numbers(size), _numbers(stride), False))
         except MalformedPickle:
@@ -174,8 +189,8 @@ class TensorIdiom:
             return None
         extent = 1 + sum((each - 1) * step for each, step in zip(made.shape, made.stride, strict=True))
         layout = _Layout(made.shape, made.stride, extent if made.numel else 0)
-        if len(self._layouts) < _MOST_LAYOUTS:
-            self._layouts[size, stride, dtype] = layout
+        self._layouts[size, stride, dtype] = layout
+        self.memory -= _LAYOUT + len(made.shape) * _DIMENSION
         return layout
 
 
@@ -210,6 +225,13 @@ def _numbers(written: bytes) -> tuple[int, ...]:
 
 def _place(written: bytes) -> int:
     return int.from_bytes(written[1:], "little")
+
+
+@lru_cache(maxsize=100)  # as there are few
+def _device(written: bytes) -> str | None:
+    """Return the text that a pickle holds; None if it is no longer or shorter than it says."""
+    start = 5 if written.startswith(b"X") else 2
+    return written[start:].decode() if len(written) == start + written[1] else None
 
 
 @lru_cache(maxsize=1000)  # as the sizes of most storages are those of others

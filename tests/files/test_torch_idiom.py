@@ -20,7 +20,7 @@ from paramcount.errors import UnreadableFile
 from paramcount.files import pickles, torch_idiom, torch_parts
 from paramcount.files.pickles import Cursor, Global, MalformedPickle, Memo, Pairs, Record, load
 from paramcount.files.torch_idiom import TensorIdiom
-from paramcount.files.torch_tensors import Storage, Storages, Tensor, Tensors, storage
+from paramcount.files.torch_tensors import Storage, Storages, Tensor, Tensors, storage, strided
 from paramcount.report import Report
 from paramcount.sources import Target, torch_file
 
@@ -32,7 +32,7 @@ class Counted(TensorIdiom):
         super().__init__(Storages(), data)
         self.number = 0
 
-    def read(self, data: bytes, at: int, stack: list[object], memo: Memo) -> tuple[int, int] | None:
+    def read(self, data: bytes, at: int, stack: list[object], memo: Memo) -> int | None:
         known = len(stack)
         found = super().read(data, at, stack, memo)
         self.number += (1 + (len(stack) - known) // 2) if found is not None else 0  # each further one with its name
@@ -147,6 +147,62 @@ def test_what_takes_the_place_of_another_in_the_memo_is_read_alike(what: str) ->
         read.append(_read(bent, Counted()))
         assert read[-1] == _read(bent, None)
     assert ("malformed" in read) == what.startswith("layers")  # a name comes before what is got from there
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tensors_of_a_device_that_each_has_as_a_text_are_read_at_once(
+    *, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "".join(["cuda", ":0"]))  # each time a new one
+    tensors = OrderedDict((f"layers.{n}.weight", torch.zeros(2, 3)) for n in range(300))
+    data, idiom = (_legacy if legacy else _pickle)(tensors), Counted()
+    assert data.count(b"cuda:0") == 300
+    assert _read(data, idiom) == _read(data, None) != "malformed"
+    assert idiom.number >= 295
+    longer = data.replace(b"\6\0\0\0cuda:0", b"\5\0\0\0cuda:0")
+    assert _read(longer, Counted()) == _read(longer, None) == "malformed"
+    torch.save(tensors, tmp_path / "model.pt", _use_new_zipfile_serialization=not legacy)
+    loaded = torch.load(tmp_path / "model.pt", map_location="cpu")
+    params = torch_file.read(Target("model.pt"), str(tmp_path / "model.pt")).params
+    assert [(each.name, each.shape) for each in params] == [(name, tuple(of.shape)) for name, of in loaded.items()]
+
+
+@pytest.mark.parametrize("reaches", ["its end", "beyond its end"])
+def test_of_layouts_only_so_many_are_looked_at(reaches: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+
+    def look(args: tuple[object, ...]) -> Tensor:
+        looked.append(args)
+        return strided(args)
+
+    monkeypatch.setattr(torch_idiom, "_MOST_LAYOUTS", 10)
+    monkeypatch.setattr(torch_idiom, "strided", look)
+    tensors = OrderedDict((f"layers.{n}", torch.zeros(1, n + 1)) for n in range(100))
+    data = _pickle(tensors)
+    if reaches != "its end":
+        data = data.replace(b"K\1\x86q", b"K\xff\x86q")
+    idiom = Counted(1000)
+    assert _read(data, idiom) == _read(data, None) != "malformed"
+    assert len(looked) == 10
+    assert idiom.number <= 10
+
+
+def test_tensors_of_more_dimensions_than_any_has_are_read_step_by_step() -> None:
+    for dimensions, at_once in ((8, 19), (9, 0)):
+        data = _pickle({f"{n}": torch.zeros([1] * dimensions) for n in range(20)})
+        idiom = Counted()
+        assert _read(data, idiom) == _read(data, None) != "malformed"
+        assert idiom.number == at_once
+
+
+def test_what_tensors_may_take_is_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickles, "_MOST_MEMORY", 100_000)
+    tensors = _pickle(VALUES["many"])
+    load(Cursor(tensors), storage, Counted(300))
+    with pytest.raises(MalformedPickle, match="more than 100,000 bytes"):
+        load(Cursor(tensors), storage, Counted())
+    with pytest.raises(MalformedPickle, match="more than 100,000 bytes"):
+        load(Cursor(_pickle("a" * 110_000)), storage, Counted(300))
 
 
 _EDIT = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 3), st.binary(max_size=3))
