@@ -62,14 +62,18 @@ def test_a_model_that_takes_its_process_down_loses_only_itself(capfd: pytest.Cap
     assert session.exit_codes == [3]
 
 
-def test_verbose_shows_the_traceback_from_another_process(capfd: pytest.CaptureFixture[str]) -> None:
+def test_verbose_shows_each_traceback_from_another_process_once(capfd: pytest.CaptureFixture[str]) -> None:
     def bug() -> Report:
         raise ZeroDivisionError("oh no")
 
+    def another() -> Report:
+        raise ZeroDivisionError("not again")
+
     session = Session(verbose=True)
-    count_all(session, [job("a", bug), job("b", bug)], processes=2)
-    assert session.exit_codes == [70, 70]
-    assert capfd.readouterr().err.count("in bug\n") == 2
+    count_all(session, [job("a", bug), job("b", bug), job("c", another)], processes=2)
+    assert session.exit_codes == [70, 70, 70]
+    said = capfd.readouterr().err
+    assert (said.count("in bug\n"), said.count("in another\n")) == (1, 1)
 
 
 def library_job(label: str, count: Callable[[], int]) -> Job[int]:
