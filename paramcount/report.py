@@ -129,7 +129,8 @@ def extras(params: Iterable[Param], buffers: Iterable[Buffer] = (), overhead: It
             inactive += param.numel - param.active
         if param.local is not None:
             elsewhere += param.numel - param.local
-    return Extras(tally_buffers(buffers).total, tally_buffers(overhead).total, packed, inactive, elsewhere)
+    found = Extras(tally_buffers(buffers).total, tally_buffers(overhead).total, packed, inactive, elsewhere)
+    return _NOTHING if found == _NOTHING else found  # the one that is left out where many are added up
 
 
 class Layer(NamedTuple):
