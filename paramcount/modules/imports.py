@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module, invalidate_caches
-from importlib.machinery import ExtensionFileLoader
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from paramcount.errors import BuildError, UnknownTarget, closest, did_you_mean
+from paramcount.modules.attributes import module_attributes
 from paramcount.modules.failure import is_installed
 
 
@@ -89,20 +90,28 @@ def _is_homonym(name: str, code: Code) -> bool:
     top = code.module.partition(".")[0]
     if code.file is None or name.partition(".")[0] != top:
         return False
-    origin = getattr(sys.modules[top], "__file__", None) if top in sys.modules else None
-    return origin is not None and not Path(origin).resolve().is_relative_to(code.roots[0])
+    origin = module_attributes(sys.modules.get(top)).get("__file__")
+    return isinstance(origin, str) and not Path(origin).resolve().is_relative_to(code.roots[0])
 
 
-def _is_users(module: ModuleType) -> bool:
-    spec = getattr(module, "__spec__", None)
-    origin = getattr(spec, "origin", None)
-    if origin is None:  # a namespace package, or a module made by hand
-        return any(not is_installed(folder) for folder in getattr(module, "__path__", ()))
+def _is_users(module: object) -> bool:
+    # What stands in sys.modules may import more, and fail, as soon as it is asked for an attribute.
+    held = module_attributes(module)
+    spec: Any = held.get("__spec__")
+    if not issubclass(type(spec), ModuleSpec):  # made by hand
+        folders: Any = held.get("__path__")
+        return type(folders) in {list, tuple} and any(map(_is_elsewhere, folders))
+    if spec.origin is None:  # a namespace package
+        return any(map(_is_elsewhere, spec.submodule_search_locations or ()))
     return (
-        not isinstance(spec and spec.loader, ExtensionFileLoader)
-        and origin not in {"built-in", "frozen"}
-        and not is_installed(origin)
+        not isinstance(spec.loader, ExtensionFileLoader)
+        and spec.origin not in {"built-in", "frozen"}
+        and _is_elsewhere(spec.origin)
     )
+
+
+def _is_elsewhere(place: object) -> bool:
+    return isinstance(place, str) and not is_installed(place)
 
 
 def load(code: Code, word: str) -> ModuleType:

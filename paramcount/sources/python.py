@@ -6,12 +6,13 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from paramcount.errors import BuildError, UnknownTarget, UsageError, closest, did_you_mean
 from paramcount.inventory import Inventory
 from paramcount.modules import take_inventory
+from paramcount.modules.attributes import class_module
 from paramcount.modules.failure import argument_hint, shown
 from paramcount.modules.imports import Code, code_in_file, load, on_loan
 from paramcount.sources import Target
@@ -157,13 +158,12 @@ def _candidates(module: ModuleType) -> dict[str, Any]:
     from torch import nn
 
     def is_candidate(thing: Any) -> bool:
-        if isinstance(thing, nn.Module):
+        kind = type(thing)  # by which nothing is asked of what may import more as soon as it is
+        if issubclass(kind, nn.Module):
             return True
-        if getattr(thing, "__module__", None) != module.__name__:
-            return False
-        if inspect.isclass(thing):
-            return _is_model_class(thing)
-        return inspect.isfunction(thing) and _returns_module(thing)
+        if issubclass(kind, type):
+            return class_module(thing) == module.__name__ and _is_model_class(thing)
+        return kind is FunctionType and thing.__module__ == module.__name__ and _returns_module(thing)
 
     return {name: thing for name, thing in vars(module).items() if not name.startswith("_") and is_candidate(thing)}
 

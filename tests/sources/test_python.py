@@ -377,3 +377,30 @@ def test_a_constructor_that_takes_an_object_wants_a_factory_and_the_hint_is_code
     hint = failure("net.py:Untold").hint
     assert hint is not None
     assert hint.startswith("add -a cfg=…; its signature is Untold(cfg); where an object is meant, write a factory")
+
+
+def test_a_module_that_imports_as_soon_as_it_is_asked_is_not_asked(folder: Path) -> None:
+    write(
+        "net.py",
+        """
+    import sys, types
+
+    class Lazy(types.ModuleType):
+        def __getattr__(self, name):
+            raise ImportError(f"an optional dependency is missing: {name}")
+
+    class NoModule:
+        def __getattribute__(self, name):
+            raise ImportError(f"an optional dependency is missing: {name}")
+
+    sys.modules["net_optional"] = optional = Lazy("net_optional")
+    sys.modules["net_other"] = other = NoModule()
+        """
+        + NET,
+    )
+    try:
+        assert paramcount.count("net.py:Net").total == 16
+        assert paramcount.count("net.py").total == 16
+    finally:
+        sys.modules.pop("net_optional", None)  # which stay where they are: they are nobody's code
+        sys.modules.pop("net_other", None)
