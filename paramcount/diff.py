@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import reduce
@@ -10,7 +11,7 @@ from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row
 from paramcount.inventory import Buffer, Form, Note, Param, Special, retie
-from paramcount.loading import REFUSED, ExtraState, Loading, Tensor, differing, renamed
+from paramcount.loading import Beside, Loadable, Loading, Taken, Tensor, loading
 from paramcount.patterns import above
 from paramcount.report import Report, Tally, tally
 from paramcount.units import exact, plural, size
@@ -31,10 +32,15 @@ Kind = Literal[
 _KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _T = TypeVar("_T")
+_Tensor = TypeVar("_Tensor", Param, Buffer)
 
 # What PyTorch puts around a module without changing it: torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+# What has a module in it under this one name, and maybe something of its own beside: DataParallel, AveragedModel,
+# torch.compile, Lightning Fabric.
+_AROUND_ALL = frozenset({"module", "_orig_mod", "_forward_module"})
 _MOST_WRAPPERS = 8  # around one another, before it is enough
+_MOST_PREFIXES = 4  # that are tried of a state dict with several
 _REMARKS_OF_A_KIND = 3
 
 
@@ -284,22 +290,24 @@ def changes(old: Side, new: Side) -> Changes:
     model (``module.``, ``_orig_mod.``) on one side only, which a note says. Whether an element trains is compared
     where both sides say it.
     """
-    (old, off_old), (new, off_new) = _aligned(old, new)
+    stripped = _aligned(old, new)
     notes = [
         Note(
             "wrapped",
             "",
-            f"the names of {side.label} are compared without {' and '.join(f'{part}.' for part in parts)}",
+            f"the names of {each.side.label} are compared without {' and '.join(f'{part}.' for part in each.parts)}",
         )
-        for side, parts in ((old, off_old), (new, off_new))
-        if parts
+        for each in stripped
+        if each.parts
     ]
+    found = _loading(*stripped)
+    old, new = (each.side for each in stripped)
     old, new = _told_apart(old, new), _told_apart(new, old)
     rows = tuple(_renamed(_rows(_drafts(old, new))))
     for side, other in ((old, new), (new, old)):
         if side.tally.unknown and not other.tally.unknown:
             notes.append(Note("unknown", "", f"{side.label} does not say what trains, so that is not compared"))
-    return Changes(old, new, rows, tuple(notes), _loading((old, off_old), (new, off_new)))
+    return Changes(old, new, rows, tuple(notes), found)
 
 
 def own_tallies(whole: Tally, layers: Mapping[str, Tally]) -> dict[str, Tally]:
@@ -322,37 +330,89 @@ def nearest(name: str, layers: Mapping[str, object]) -> str:
 # Names ----------------------------------------------------------------------------------------------------------------
 
 
-_Stripped = tuple[Side, tuple[str, ...]]  # a side, and what its names are without
+@dataclass(frozen=True, slots=True)
+class _Stripped:
+    """A side under names that can be compared, and what it is without."""
+
+    side: Side
+    prefix: tuple[str, ...] = ()  # parts that names start with
+    inner: tuple[str, ...] = ()  # parts that are taken out wherever they stand
+    beside: tuple[str, ...] = ()  # names of its state dict that do not start with the prefix
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All that its names are without."""
+        return (*self.inner, *self.prefix)
 
 
 def _aligned(old: Side, new: Side) -> tuple[_Stripped, _Stripped]:
     """Return both sides under names that can be compared."""
     aligned_old = _unwrapped(old, new)
-    return aligned_old, _unwrapped(new, aligned_old[0])
+    return aligned_old, _unwrapped(new, aligned_old.side)
 
 
 def _unwrapped(side: Side, other: Side) -> _Stripped:
     """Return ``side`` without what wraps it and not ``other``: under the names most of which both have."""
-    return max(_strippings(side), key=lambda stripped: _shared(stripped[0], other))
+    others = _names(other)
+
+    def shared(stripped: _Stripped) -> int:
+        number = len(_names(stripped.side) & others)
+        # Of one part of several, what little it has in common with something else says nothing.
+        return 0 if stripped.beside and 2 * number < len(others) else number
+
+    return max(_strippings(side, other), key=shared)
 
 
-def _strippings(side: Side) -> Iterator[_Stripped]:
-    """Yield the side as it is, and then without more and more of what all its names have in common."""
-    yield from _shortened(side, ())
+def _strippings(side: Side, other: Side) -> Iterator[_Stripped]:
+    """Yield the side as it is, and then without more and more of what its names have in common."""
+    yield from _shortened(_Stripped(side), other)
     names = _names(side)
     if wrappers := _WRAPPERS & {part for name in names for part in name.split(".")}:
-        yield from _shortened(_without(side, _without_wrappers), tuple(sorted(wrappers)))
+        unwrapped = _without(side, _without_wrappers)
+        yield from _shortened(_Stripped(unwrapped, inner=tuple(sorted(wrappers))), other)
 
 
-def _shortened(side: Side, parts: tuple[str, ...]) -> Iterator[_Stripped]:
-    yield side, parts
+def _shortened(whole: _Stripped, other: Side) -> Iterator[_Stripped]:
+    """Yield it as it is, then without the first part of its names, and so on.
+
+    A state dict may have keys beside: they stay as they are, as where its user takes the prefix off the others. What
+    a wrapper of PyTorch has beside the module in it is not there for what is loaded into that module.
+    """
+    yield whole
+    names, prefix = _names(whole.side), ""
+    may_have_more = whole.side.form == "state dict" and other.form in _OF_STATE_DICTS
     for _ in range(_MOST_WRAPPERS):
-        names = _names(side)
-        firsts = {name.partition(".")[0] for name in names}
-        if len(firsts) != 1 or names == firsts:
-            break
-        side, parts = _without(side, lambda name: name.partition(".")[2]), (*parts, *firsts)
-        yield side, parts
+        below = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        firsts = Counter(name.partition(".")[0] for name in below if "." in name)
+        is_whole = len(firsts) == 1 and all(name.partition(".")[0] in firsts for name in below)
+        shorter = [
+            cut
+            for first, _ in firsts.most_common(_MOST_PREFIXES)
+            if is_whole or may_have_more or (first in _AROUND_ALL and other.form == "state dict")
+            if (cut := _cut(whole, f"{prefix}{first}.")) is not None
+        ]
+        if not shorter:
+            return
+        yield from shorter
+        prefix = f"{'.'.join(shorter[0].prefix)}."
+
+
+def _cut(whole: _Stripped, start: str) -> _Stripped | None:
+    """Return a side without what its names start with; None where two names would become one."""
+    side = whole.side
+    below = [tensor.name.removeprefix(start) for tensor in side.state if tensor.name.startswith(start)]
+    beside = {tensor.name for tensor in side.state if not tensor.name.startswith(start)}
+    if side.form == "module":
+        side, beside = _only_below(side, start), set()
+    elif not beside.isdisjoint(below):
+        return None
+    cut = _without(side, lambda name: "" if start.startswith(f"{name}.") else name.removeprefix(start))
+    return _Stripped(cut, tuple(start.split(".")[:-1]), whole.inner, tuple(sorted(beside)))
+
+
+def _only_below(side: Side, start: str) -> Side:
+    """Return a wrapper without what is its own."""
+    return replace(side, state=tuple(tensor for tensor in side.state if tensor.name.startswith(start)))
 
 
 def _without_wrappers(name: str) -> str:
@@ -363,10 +423,6 @@ def _names(side: Side) -> set[str]:
     return {*side.layers, *(param.name for param in side.params or ())}
 
 
-def _shared(side: Side, other: Side) -> int:
-    return len(_names(side) & _names(other))
-
-
 def _without(side: Side, renamed: Callable[[str], str]) -> Side:
     """Return ``side`` under other names; a wrapper and what it wraps become one layer, of the type of the latter."""
     layers: dict[str, Tally] = {}
@@ -375,13 +431,23 @@ def _without(side: Side, renamed: Callable[[str], str]) -> Side:
     types = {renamed(name): kind for name, kind in side.types.items()}
     layers.pop("", None)  # the wrapper of all is the model itself
     types.pop("", None)
-    params = side.params and tuple(
-        param._replace(name=renamed(param.name), tied_to=param.tied_to and renamed(param.tied_to))
-        for param in side.params
+    params = side.params and tuple(_renamed_tensor(param, renamed) for param in side.params)
+    state = tuple(
+        _renamed_tensor(tensor, renamed) if isinstance(tensor, Param) else _renamed_other(tensor, renamed)
+        for tensor in side.state
     )
-    state = tuple(tensor._replace(name=renamed(tensor.name)) for tensor in side.state)
     special = tuple(each._replace(name=renamed(each.name)) for each in side.special)
     return replace(side, layers=layers, types=types, params=params, state=state, special=special)
+
+
+def _renamed_tensor(tensor: _Tensor, renamed: Callable[[str], str]) -> _Tensor:
+    return tensor._replace(name=renamed(tensor.name), tied_to=tensor.tied_to and renamed(tensor.tied_to))
+
+
+def _renamed_other(tensor: Buffer | Beside, renamed: Callable[[str], str]) -> Buffer | Beside:
+    if isinstance(tensor, Buffer):
+        return _renamed_tensor(tensor, renamed)
+    return tensor._replace(name=renamed(tensor.name))
 
 
 def _merged(old: Iterable[str], new: Iterable[str]) -> list[str]:
@@ -618,8 +684,8 @@ def _form(param: Param) -> str:
 
 # State dicts ----------------------------------------------------------------------------------------------------------
 
-_BESIDE_TENSORS = ("extra state", "no tensor")
-_STATE_DICTS: Final[tuple[Form, ...]] = ("state dict", "bare state dict")
+_BESIDE_TENSORS = ("extra state", "no tensor", "left out")
+_OF_STATE_DICTS: Final[tuple[Form, ...]] = ("module", "state dict")
 
 
 def _state(report: Report) -> tuple[Tensor, ...]:
@@ -631,42 +697,33 @@ def _state(report: Report) -> tuple[Tensor, ...]:
             for tensors in (layer.params, [buffer for buffer in layer.buffers if buffer.persistent])
             for tensor in tensors
         ),
-        *(ExtraState(each.name, dtype=each.kind) for each in report.special if each.kind in _BESIDE_TENSORS),
+        *(
+            Beside(each.name, each.shape, each.dtype or each.kind)
+            for each in report.special
+            if each.kind in _BESIDE_TENSORS
+        ),
     )
 
 
 def _loading(old: _Stripped, new: _Stripped) -> Loading | None:
     """Return how one side loads into the other: the state dict into the module, of two the new one."""
-    forms = old[0].form, new[0].form
-    if "other" in forms or not any(form in _STATE_DICTS for form in forms):
+    forms = old.side.form, new.side.form
+    if "other" in forms or "state dict" not in forms:
         return None
-    if any(param.packed for side in (old[0], new[0]) for param in side.params or ()):
+    if any(param.packed for each in (old, new) for param in each.side.params or ()):
         return None  # which stand under one name for what a state dict has under several
-    (by, wrapper), (of, prefix) = (new, old) if forms[1] == "module" else (old, new)
-    is_bare = of.form == "bare state dict" or bool(prefix)  # taking a prefix off loses the versions
-    by_model = by.form == "module"
-    special = by.special if by_model else ()
-    normed = {each.name for each in special if each.kind == "weight norm"}
-    keys = differing(by.state, renamed(of.state, normed), fills=is_bare and by_model)
-    refused = [key.name for key in keys if key.problem in REFUSED]
-    layers = {*above(refused), *([""] if refused else [])}
-    return Loading(
-        by.label,
-        by_model,
-        of.label,
-        keys,
-        (len(by.state), len(of.state)),
-        "".join(f"{part}." for part in prefix),
-        "".join(f"{part}." for part in wrapper),
-        tuple(
-            each.name for each in special if each.kind == "own" or (each.kind == "old names" and each.name in layers)
-        ),
+    by, of = (new, old) if forms[1] == "module" else (old, new)
+    return loading(
+        Loadable(by.side.label, by.side.state, by.side.special, is_model=by.side.form == "module"),
+        Loadable(of.side.label, of.side.state, of.side.special),
+        Taken(of.prefix, of.inner, of.beside),
+        wrapper="".join(f"{part}." for part in by.parts),
     )
 
 
 def _told_apart(side: Side, other: Side) -> Side:
     """Return a state dict's side without the buffers that only the module on the other side tells from parameters."""
-    if side.form not in _STATE_DICTS or other.form != "module" or side.params is None:
+    if side.form != "state dict" or other.form != "module" or side.params is None:
         return side
     buffers = {tensor.name for tensor in other.state if isinstance(tensor, Buffer)}
     moved = [param for param in side.params if param.name in buffers]

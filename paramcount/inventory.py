@@ -60,24 +60,36 @@ class Note(NamedTuple):
 
 EXTRA_STATE = "_extra_state"  # what the last part of a key is under which get_extra_state() has its say
 
+COUNTER = "num_batches_tracked"  # batch norm's, which it fills in where a state dict of an early version has none
+
 
 class Special(NamedTuple):
     """Something in which loading a state dict is more than filling tensors by their names."""
 
     name: str
     kind: Literal[
-        "extra state",  # a key, for what set_extra_state() takes
+        # Of a state dict.
+        "extra state",  # a key, for what set_extra_state() takes; also of a module, which expects it
         "no tensor",  # a key, for what nothing takes
+        "left out",  # a key of a tensor that is none of the weights, such as the best accuracy so far
+        "nested",  # a key of a mapping, whose tensors are counted under their dotted names
+        "DTensor",  # a tensor that copy_() puts into its like only
+        "sparse",  # the same
+        "meta",  # a tensor without data
+        "counts batches",  # a module that said it is of version 2: batch norm fills in no counter for it
+        # Of a module.
         "weight norm",  # a parameter, which may come as the two that it had before parametrizations
+        "own counter",  # a buffer with the name of batch norm's counter, in a module that is none
         "own",  # a module, with a hook or an override of its own
         "old names",  # the same, of which it is known that it only takes the names of earlier versions
     ]
+    shape: tuple[int, ...] | None = None  # of what is left out
+    dtype: str = ""
 
 
 Form = Literal[
     "module",  # its state dict has all its parameters and persistent buffers
-    "state dict",  # of which each module's version is known, as torch.save keeps it beside the tensors
-    "bare state dict",  # without those
+    "state dict",
     "other",  # part of a model, or names that are no state dict's
 ]
 

@@ -26,7 +26,6 @@ def inventory(
     notes: tuple[Note, ...] = (),
     config: Config = lambda: None,
     extra_states: Iterable[str] = (),
-    others: Iterable[str] = (),
     overhead: Set[str] = frozenset(),
 ) -> Inventory:
     """Return what a file holds.
@@ -40,7 +39,6 @@ def inventory(
         notes: what else there is to say.
         config: returns what the config.json beside the file says; called where the width of packed weights needs it.
         extra_states: the keys of what modules keep beside tensors, where it is none.
-        others: the keys of what else is no tensor, and holds none.
         overhead: the names of tensors that say how others are packed, where the file says.
 
     """
@@ -87,7 +85,7 @@ def inventory(
         tuple(stored_buffers),
         (*notes, *found.notes),
         tuple(scales),
-        special=(*(Special(key, "extra state") for key in extra), *(Special(key, "no tensor") for key in others)),
+        special=tuple(Special(key, "extra state") for key in extra),
     )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from paramcount.inventory import EXTRA_STATE, Special
+from paramcount.inventory import COUNTER, EXTRA_STATE, Special
 
 # Whose loading is that of any module, but for what ``paramcount.loading`` knows.
 _KNOWN = {
@@ -33,6 +34,8 @@ def find_special(modules: Iterable[tuple[str, nn.Module]], model: nn.Module) -> 
     plain: set[type[nn.Module]] = set()  # nearly all
     for name, module in modules:
         kind = type(module)
+        if COUNTER in module._buffers and not isinstance(module, _NormBase):  # noqa: SLF001
+            yield Special(f"{name}.{COUNTER}".removeprefix("."), "own counter")
         before, after = module._load_state_dict_pre_hooks, module._load_state_dict_post_hooks  # noqa: SLF001
         if kind in plain and not before and not after:
             continue

@@ -62,7 +62,7 @@ def read(target: Target, name: str) -> Inventory:
         config = cache(partial(beside, _inner(name)))
         counted = inventory(stored, target=target.word, source="safetensors", notes=notes, config=config)
         is_plain = not any(param.packed for param in counted.params)
-        return replace(_routed(counted, config), form="bare state dict" if is_plain else "other")
+        return replace(_routed(counted, config), form="state dict" if is_plain else "other")
 
 
 def _routed(counted: Inventory, config: Config) -> Inventory:

@@ -14,6 +14,7 @@ from paramcount.files import (
     distributed,
     shards,
     state_dict,
+    state_keys,
     torch_archive,
     torch_folders,
     torch_modules,
@@ -243,7 +244,7 @@ class _Files:
             config=wanted.config,
         )
         is_plain = not self._are_layers and not any(param.packed for param in found.params)
-        return replace(found, form="bare state dict" if is_plain else "other")
+        return replace(found, form="state dict" if is_plain else "other")
 
 
 _PIPELINE = Note(
@@ -288,13 +289,13 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
         notes=(*notes, *sharded, *_views(tensors), *_packed(held)),
         config=wanted.config,
         extra_states=extra_states,
-        others=(key for key in keys if key not in extra_states and not parts.holds_tensors(keys[key])),
         overhead={each.name for each in scales} | set(_scales_of_functions(part.value, tensors)),
     )
-    if sharded or any(param.packed for param in inventory.params):
+    if sharded or fields(part.value) is None or any(param.packed for param in inventory.params):
         inventory = replace(inventory, form="other")
     else:
-        inventory = replace(inventory, form="state dict" if _has_versions(part.value) else "bare state dict")
+        of_keys = state_keys.special(part, tensors if file is not None else (), parts)
+        inventory = replace(inventory, form="state dict", special=(*inventory.special, *of_keys))
     why = (
         "is empty in DeepSpeed's file, which keeps no shape of it" if sharded else "had no shape yet when it was saved"
     )
@@ -335,7 +336,7 @@ def _scales_of_functions(value: object, tensors: list[Named]) -> Iterator[str]:
     and no other of those with a scale has, but one that quantises for show while a model is trained.
     """
     names = {named.name for named in tensors}
-    for module in _versions(value):
+    for module in state_keys.versions(value):
         place, _, key = module.rpartition(".")
         if key == "activation_post_process" and f"{place}.fake_quant_enabled" not in names:
             yield from (f"{place}.scale", f"{place}.zero_point")
@@ -349,21 +350,6 @@ def _whole(part: Part, parts: Parts) -> tuple[list[Named], frozenset[str] | None
         return tensors, buffers, ()
     tensors, notes = deepspeed.whole(tensors, found)
     return tensors, deepspeed.buffers(tensors, found) if buffers is None else buffers, notes
-
-
-def _has_versions(value: object) -> bool:
-    """Whether a state dict says which version of its modules wrote it: torch/nn/modules/module.py, state_dict().
-
-    Version 2 is the one since which batch norm has a ``num_batches_tracked``.
-    """
-    versions = [fields(each) for each in _versions(value).values()]
-    return any(isinstance(of := (each or {}).get("version"), int) and of >= 2 for each in versions)  # noqa: PLR2004
-
-
-def _versions(value: object) -> dict[str, object]:
-    """Return what a state dict says of the version of each module, by its dotted name."""
-    attributes = fields(value.state) if isinstance(value, Record) else None
-    return fields((attributes or {}).get("_metadata")) or {}
 
 
 def _no_weights(file: str, parts: Parts, archive: Archive) -> UnreadableFile:
