@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from os import PathLike, fsdecode
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ __all__ = ["OverBudget", "ParamcountError", "Report", "__version__", "check", "c
 
 
 def count(
-    target: str | nn.Module,
+    target: str | PathLike[str] | nn.Module,
     *,
     args: Mapping[str, Any] | None = None,
     weights: str | None = None,
@@ -43,7 +44,7 @@ def count(
 
     Args:
         target: a model, which is read as it stands, with nothing rebuilt and nothing moved; or a word as on the command
-            line (``"resnet50"``, ``"net.py:Net"``), for a model that is built without weights.
+            line (``"resnet50"``, ``"net.py:Net"``), for a model that is built without weights; or the path of a file.
         args: keyword arguments for the constructor that a word names.
         weights: published weights whose variant of a torchvision architecture is meant; they are not fetched.
         freeze: patterns of the parameters to count as frozen, as if ``requires_grad`` were False.
@@ -73,6 +74,8 @@ def count(
         include=_patterns(include),
         exclude=_patterns(exclude),
     )
+    if isinstance(target, PathLike):
+        target = fsdecode(target)
     if isinstance(target, str):
         from paramcount.sources import Target, read
 
@@ -86,7 +89,7 @@ def count(
     return Report.of(ruled(inventory))
 
 
-def check(report: Report | nn.Module | str, **limits: object) -> Report:
+def check(report: Report | nn.Module | str | PathLike[str], **limits: object) -> Report:
     """Hold a model to limits, in any test suite: ``check(report, total="26M", trainable={"max": "25K", "min": 1})``.
 
     Args:
@@ -124,12 +127,44 @@ def check(report: Report | nn.Module | str, **limits: object) -> Report:
 def _as_it_stands(model: nn.Module) -> Inventory:
     from torch import nn
 
-    from paramcount.errors import ParamcountError
+    from paramcount.errors import BuildError, ParamcountError
     from paramcount.modules.read import read
 
-    if not isinstance(model, nn.Module):
-        raise ParamcountError(f"{model!r} is not a model", hint="give a torch.nn.Module, or a word such as 'resnet50'")
-    return read(model, target=type(model).__name__, source="module")
+    if not issubclass(
+        type(model), nn.Module
+    ):  # not isinstance(): a mock says that it is of whatever class it stands for
+        raise _no_model(model)
+    name = type(model).__name__
+    try:
+        return read(model, target=name, source="module")
+    except ParamcountError:
+        raise
+    except Exception as error:
+        said = str(error).partition("\n")[0]
+        raise BuildError(f"{name} could not be read: {type(error).__name__}: {said}") from error
+
+
+def _no_model(thing: Any) -> ParamcountError:
+    """Return an error that says what was given instead of a model, never all that is in it."""
+    from torch import Tensor
+
+    from paramcount.errors import ParamcountError
+
+    kind = type(thing)
+    if issubclass(kind, type):
+        return ParamcountError(
+            "a class is not a model", hint="give an instance of it, or the word that names it: 'net.py:Net'"
+        )
+    if issubclass(kind, dict):
+        tensors = sum(issubclass(type(value), Tensor) for value in dict.values(thing))
+        if tensors:
+            return ParamcountError(
+                f"a state dict, of {tensors} tensors here, is not a model",
+                hint="give the model that it is of, or the name of the file that torch.save() writes of it",
+            )
+    return ParamcountError(
+        f"an object of type {kind.__name__} is not a model", hint="give a torch.nn.Module, or a word such as 'resnet50'"
+    )
 
 
 def _ruled(only: Only | None, active: tuple[str, ...], **patterns: tuple[str, ...]) -> Callable[[Inventory], Inventory]:

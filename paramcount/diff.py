@@ -692,7 +692,7 @@ def _state(report: Report) -> tuple[Tensor, ...]:
     """Return what the state dict of a model holds, in its order: every name, but no buffer that is not persistent."""
     return (
         *(
-            tensor
+            tensor if tensor.key is None else tensor._replace(name=tensor.key)
             for layer in report.root.walk()
             for tensors in (layer.params, [buffer for buffer in layer.buffers if buffer.persistent])
             for tensor in tensors

@@ -28,6 +28,7 @@ class Param(NamedTuple):
     active: int | None = None  # elements that one token passes through; None: all
     local: int | None = None  # elements that this process holds of a sharded tensor; None: all
     adapter: str | None = None  # the name of the one it belongs to; "": that has none; None: the base model's
+    key: str | None = None  # PyTorch's name, in a state dict too, where another tensor has that as well; None: the same
 
 
 class Buffer(NamedTuple):
@@ -40,6 +41,7 @@ class Buffer(NamedTuple):
     nbytes: int | None
     tied_to: str | None = None
     persistent: bool = True  # whether the model's state dict has it
+    key: str | None = None  # as of a Param
 
 
 class Module(NamedTuple):

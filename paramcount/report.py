@@ -392,6 +392,8 @@ def _param_dict(param: Param) -> dict[str, Any]:
         said["local"] = param.local
     if param.adapter is not None:
         said["adapter"] = param.adapter
+    if param.key is not None:
+        said["key"] = param.key
     return said
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -51,6 +56,103 @@ def test_only_restricts_the_count_and_says_so() -> None:
 def test_what_is_neither_word_nor_model_is_refused(nonsense: object) -> None:
     with pytest.raises(paramcount.ParamcountError, match="is not a model"):
         paramcount.count(nonsense)  # type: ignore[arg-type]
+
+
+def test_a_state_dict_is_told_as_one_and_not_printed() -> None:
+    state = nn.Sequential(*(nn.Linear(50, 50) for _ in range(20))).state_dict()
+    with pytest.raises(paramcount.ParamcountError, match="a state dict, of 40 tensors here, is not a model") as caught:
+        paramcount.count(state)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 200
+
+
+def test_what_says_it_is_a_module_but_is_none_is_no_model() -> None:
+    with pytest.raises(paramcount.ParamcountError, match="Mock is not a model"):
+        paramcount.count(MagicMock(spec=nn.Linear(2, 2)))
+
+
+def test_a_path_is_a_target(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    torch.save(nn.Linear(3, 4).state_dict(), file)
+    assert paramcount.count(file).total == 16
+    with pytest.raises(paramcount.OverBudget):
+        paramcount.check(file, total=15)
+
+
+def test_a_module_without_a_hash_is_named_with_the_cure() -> None:
+    @dataclass
+    class Net(nn.Module):
+        width: int = 4
+
+        def __post_init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(self.width, 3)
+
+    class Store(nn.Module, Mapping[str, nn.Module]):
+        def __getitem__(self, key: str) -> nn.Module:
+            raise KeyError(key)
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(())
+
+        def __len__(self) -> int:
+            return 0
+
+    class Equal(nn.Module):  # noqa: PLW1641  # it is the mistake
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    for module, why, cure in (
+        (Net(), "it is a dataclass", "@dataclass(eq=False)"),
+        (Store(), "it is a Mapping", "__hash__ = nn.Module.__hash__"),
+        (Equal(), "class Equal has an __eq__ of its own", "__hash__ = nn.Module.__hash__"),
+    ):
+        with pytest.raises(TypeError):
+            sum(param.numel() for param in nn.Sequential(module).parameters())
+        with pytest.raises(
+            paramcount.ParamcountError, match=f"^PyTorch cannot .* has no hash, because {why}"
+        ) as caught:
+            paramcount.count(module)
+        assert cure in (caught.value.hint or "")
+        with pytest.raises(paramcount.ParamcountError, match=f"0, a {type(module).__name__}, has no hash"):
+            paramcount.count(nn.Sequential(module))
+
+
+def test_a_module_that_has_a_hash_counts_whatever_it_compares_by() -> None:
+    @dataclass(eq=False)
+    class Net(nn.Module):
+        width: int = 4
+
+        def __post_init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(self.width, 3)
+
+    class Fails(nn.Module):
+        __hash__ = nn.Module.__hash__
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError
+
+        def __bool__(self) -> bool:
+            raise ValueError
+
+        def __len__(self) -> int:
+            return 0
+
+    assert paramcount.count(Net()).total == 15
+    assert paramcount.count(nn.Sequential(Fails(), Fails(), Net())).total == 45
+
+
+def test_whatever_a_models_own_code_raises_is_told_as_an_error() -> None:
+    class Broken(nn.Linear):
+        def named_parameters(self, *_: Any, **__: Any) -> Any:
+            raise ZeroDivisionError("an accident")
+
+    with pytest.raises(paramcount.ParamcountError, match="Broken could not be read: ZeroDivisionError: an accident"):
+        paramcount.count(Broken(1, 1))
 
 
 def test_arguments_for_a_model_that_is_built_are_refused() -> None:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from paramcount.errors import BuildError, closest, did_you_mean
+from paramcount.modules.attributes import class_attributes, class_module, class_name, definer
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
@@ -58,11 +59,37 @@ def _hint(error: BaseException) -> str | None:
         )
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"install what provides {error.name!r} for {sys.executable}, or run from the folder that holds it"
+    if isinstance(error, TypeError) and text.startswith("TypeError: unhashable type") and (cure := _hash_cure(error)):
+        return cure
     if isinstance(error, RecursionError):
         return "a constructor calls itself without end"
     if isinstance(error, TypeError):
         return _signature_hint(error)
     return None
+
+
+def without_hash(kind: type) -> tuple[str, str] | None:
+    """Return why modules of a class have no hash, by which PyTorch tells them apart, and the cure; else None."""
+    owner = definer(kind, "__hash__")
+    if owner is None or class_attributes(owner)["__hash__"] is not None:
+        return None
+    name, own = class_name(owner), class_attributes(owner)
+    if getattr(own.get("__dataclass_params__"), "eq", False):
+        return "it is a dataclass, which compares by content", f"write @dataclass(eq=False) above class {name}"
+    if "__attrs_attrs__" in own:
+        return "it is an attrs class, which compares by content", f"write @define(eq=False) above class {name}"
+    stranger = class_module(owner) in {"collections.abc", "builtins"}
+    why = f"it is a {name}, which compares by content" if stranger else f"class {name} has an __eq__ of its own"
+    return why, f"put __hash__ = nn.Module.__hash__ into class {class_name(kind)}"
+
+
+def _hash_cure(error: TypeError) -> str | None:
+    """Return the cure where PyTorch has put a module into a set that has no hash."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if frames[-1].f_globals.get("__name__") != "torch.nn.modules.module":
+        return None
+    kinds = (type(value) for value in frames[-1].f_locals.values())
+    return next((said[1] for kind in kinds if (said := without_hash(kind)) is not None), None)
 
 
 _UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")

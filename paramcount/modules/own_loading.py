@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from types import FunctionType, MethodType
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import _WrappedHook
 
 from paramcount.inventory import COUNTER, EXTRA_STATE, Special
+from paramcount.modules.attributes import class_module
 
 # Whose loading is that of any module, but for what ``paramcount.loading`` knows.
 _KNOWN = {
@@ -60,14 +63,19 @@ def _of_kind(kind: type[nn.Module]) -> tuple[bool, str]:
 
 
 def _module_of(hook: Any) -> str:
-    return str(getattr(getattr(hook, "hook", hook), "__module__", ""))  # a hook may be any callable
+    """Return where a hook's code is. It may be any callable, of which nothing is asked that would run its code."""
+    if type(hook) is _WrappedHook:
+        hook = hook.hook
+    if type(hook) is MethodType:
+        hook = hook.__func__
+    return str(hook.__module__) if type(hook) is FunctionType else class_module(type(hook))
 
 
 def _weight_norms(name: str, module: nn.Module) -> Iterator[Special]:
     """Yield the parameters that are parametrized by weight norm, whose hook takes the names it had before."""
     from torch.nn.utils.parametrizations import _WeightNorm
 
-    parametrizations = getattr(module, "parametrizations", None)
+    parametrizations = module._modules.get("parametrizations")  # noqa: SLF001  # the registry itself
     for key, steps in parametrizations.items() if isinstance(parametrizations, nn.ModuleDict) else ():
         if any(isinstance(step, _WeightNorm) for step in steps.children()):
             yield Special(f"{name}.{key}".removeprefix("."), "weight norm")

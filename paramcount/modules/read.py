@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from paramcount.errors import BuildError
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.modules.adapters import find_adapters
+from paramcount.modules.attributes import class_name, definer, instance_attributes
+from paramcount.modules.failure import without_hash
+from paramcount.modules.names import Names, names_in, repeat_notes
 from paramcount.modules.own_loading import find_special
+from paramcount.modules.own_parameters import own_parameters_notes
 from paramcount.modules.packed import packed_notes
-from paramcount.modules.sharded import (
-    WRAPPED,
-    is_wrapped,
-    plain_name,
-    plain_type,
-    sharded_notes,
-    stored_weights,
-    unwrapped,
-)
+from paramcount.modules.sharded import is_wrapped, plain_name, plain_type, sharded_notes, stored_weights
 from paramcount.modules.stock import take_stock
 from paramcount.modules.unregistered import find_unregistered
 from paramcount.pause import paused_collector
 from paramcount.units import exact, plural
 
-# Modules listed again under further names before it is enough: sharing within sharing doubles them at each level.
-_MOST_REPEATS = 20_000
-
 _Tensor = TypeVar("_Tensor", bound=Tensor)
+_Listed = TypeVar("_Listed", Param, Buffer)
 
 
 @paused_collector()
@@ -40,22 +36,27 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
 
     Which parameters count is what ``model.named_parameters()`` says, by PyTorch's own rule: each tensor once, under
     its first name. Every other name of a tensor is listed too, tied to the first.
+
+    Raises:
+        BuildError: PyTorch itself cannot list what the model holds.
+
     """
-    sightings = list(_walk(model))
+    names = names_in(model)
+    sightings = names.sightings
     places = [(sighting.name, sighting.module) for sighting in sightings]
     firsts = [place for place, sighting in zip(places, sightings, strict=True) if sighting.same_as is None]
-    stock = take_stock(places, stored_weights(model.modules()))
     # What tensors there are is asked of the model only where it may say anything else than its registries do.
     asks = not _is_named_by_pytorch(model, firsts)
-    named = _named(model.named_parameters(), stock.taken) if asks else []
-    named_buffers = _named(model.named_buffers(), stock.taken) if asks else []
-    first_names = {id(tensor): name for name, tensor in named}
-    first_buffers = {id(tensor): name for name, tensor in named_buffers}
+    asked, asked_buffers = _asked(model, firsts) if asks else ([], [])
+    stock = take_stock(places, stored_weights(nn.Module.modules(model)))
+    named, named_buffers = _named(asked, names, stock.taken), _named(asked_buffers, names, stock.taken)
+    first_names, first_buffers = _first_names(named), _first_names(named_buffers)
 
     params: dict[str, Param] = {}
     buffers: dict[str, Buffer] = {}
     counted: list[tuple[str, Tensor]] = []
     forms = _Forms()
+    written = names.written
     for place, module in places:
         prefix = f"{place}." if place else ""
         for stocked in stock.params.get(place, ()):
@@ -64,7 +65,7 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
         for key, param in module._parameters.items():  # noqa: SLF001
             if param is None or id(param) in stock.taken:
                 continue
-            name = prefix + key
+            name = written[place, key] if written else prefix + key
             first = first_names.get(id(param)) if asks else first_names.setdefault(id(param), name)
             if first is not None and name not in params:
                 params[name] = _param(name, param, first, forms)
@@ -73,18 +74,18 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
         for key, buffer in module._buffers.items():  # noqa: SLF001
             if buffer is None or id(buffer) in stock.taken:
                 continue
-            name = prefix + key
+            name = written[place, key] if written else prefix + key
             first = first_buffers.get(id(buffer)) if asks else first_buffers.setdefault(id(buffer), name)
             if first is not None:
                 is_persistent = key not in module._non_persistent_buffers_set  # noqa: SLF001
                 buffers[name] = _buffer(name, buffer, first, forms, persistent=is_persistent)
     if asks and not params.keys() >= set(first_names.values()):
         # The model has a named_parameters() of its own, with names of its own: those are the names.
-        counted = [*named]
-        params = {name: _param(name, tensor, name, forms) for name, tensor in counted}
+        counted = [(name, tensor) for name, tensor in named if first_names[id(tensor)] == name]
+        params = {name: _param(name, tensor, first_names[id(tensor)], forms) for name, tensor in named}
         params.update((param.name, param) for param in stock.all_params())
     if asks and not buffers.keys() >= set(first_buffers.values()):
-        buffers = {name: _buffer(name, tensor, name, forms) for name, tensor in named_buffers}
+        buffers = {name: _buffer(name, tensor, first_buffers[id(tensor)], forms) for name, tensor in named_buffers}
 
     params, of_adapters = find_adapters(places, params)
     type_names = _TypeNames()
@@ -96,10 +97,12 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
             for sighting in sightings
             if not sighting.beneath_repeat
         ),
-        params=tuple(params.values()),
-        buffers=tuple(buffers.values()),
+        params=_with_keys(params, names.keys),
+        buffers=_with_keys(buffers, names.keys),
         overhead=stock.overhead,
         notes=(
+            *names.notes,
+            *own_parameters_notes(firsts, [tensor for _, tensor in asked] if asks else None),
             *packed_notes(stock.all_params()),
             *sharded_notes(stock),
             *of_adapters,
@@ -107,9 +110,9 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
             *find_unregistered(firsts, first_names.keys() | stock.taken),
             *_shared_storage_notes(counted),
             *(_pruned_notes(firsts) if any(name.endswith("_mask") for name in buffers) else ()),
-            *_repeat_notes(sightings),
+            *repeat_notes(sightings),
         ),
-        special=tuple(find_special(places, model)),
+        special=tuple(find_special([(sighting.plain, sighting.module) for sighting in sightings], model)),
     )
 
 
@@ -117,75 +120,69 @@ def _is_named_by_pytorch(model: nn.Module, modules: Iterable[tuple[str, nn.Modul
     """Whether ``model.named_parameters()`` is PyTorch's own in all that it does: no need to ask it then."""
     kinds = {type(module) for _, module in modules}
     return (
-        all(_is_own(type(model), method) and method not in vars(model) for method in _NAMING)
+        all(
+            definer(type(model), method) is nn.Module and method not in instance_attributes(model) for method in _NAMING
+        )
         and all(
-            _is_own(kind, "named_modules")
-            and _is_own(kind, "__hash__")
+            definer(kind, "named_modules") is nn.Module
+            and definer(kind, "__hash__") is object
             and not issubclass(kind, torch.jit.ScriptModule)
             for kind in kinds
         )
-        and not any("named_modules" in vars(module) for _, module in modules)
+        and not any("named_modules" in instance_attributes(module) for _, module in modules)
         and not is_wrapped(model)
     )
 
 
 # All but the names of modules, which each module has a say in.
 _NAMING = ("named_parameters", "named_buffers", "_named_members")
+_MOST_NAMED = 10_000_000  # tensors that a model may name, before it is taken to name them without end
+
+_Named = list[tuple[str, _Tensor]]
 
 
-def _is_own(kind: type[nn.Module], method: str) -> bool:
-    return getattr(kind, method) is getattr(nn.Module, method)
+def _asked(model: nn.Module, modules: Sequence[tuple[str, nn.Module]]) -> tuple[_Named[Tensor], _Named[Tensor]]:
+    """Return the parameters and the buffers, as the model's own methods name them."""
+    try:
+        return (
+            list(islice(model.named_parameters(), _MOST_NAMED)),
+            list(islice(model.named_buffers(), _MOST_NAMED)),
+        )
+    except TypeError:
+        for place, module in modules:
+            if (said := without_hash(type(module))) is not None:
+                where = f"{place}, a {class_name(type(module))}," if place else f"a {class_name(type(module))}"
+                problem = f"PyTorch cannot list what it holds: {where} has no hash, because {said[0]}"
+                raise BuildError(problem, hint=said[1]) from None
+        raise
 
 
-def _named(tensors: Iterable[tuple[str, _Tensor]], taken: Set[int]) -> list[tuple[str, _Tensor]]:
-    return [(plain_name(name), tensor) for name, tensor in tensors if id(tensor) not in taken]
-
-
-class _Sighting(NamedTuple):
-    """A module under one of its names."""
-
-    name: str
-    module: nn.Module
-    same_as: str | None  # its first name, where this is another
-    beneath_repeat: bool  # whether it is only here because a module above it is seen again
-    above: _Sighting | None
-
-
-def _walk(model: nn.Module) -> Iterator[_Sighting]:
-    """Yield every module under every name, in the order of ``named_modules(remove_duplicate=False)``.
-
-    Unlike that, it ends where modules refer to each other in a circle, and needs no recursion.
-    """
-    first_names: dict[int, str] = {}
-    repeats = 0
-    waiting: list[tuple[str, nn.Module, _Sighting | None]] = [("", model, None)]
-    while waiting:
-        name, module, above = waiting.pop()
-        if WRAPPED in module._modules:  # noqa: SLF001  # the registry itself
-            module = unwrapped(module)
-        same_as = first_names.get(id(module))
-        sighting = _Sighting(name, module, same_as, above is not None and above.same_as is not None, above)
-        if same_as is None:
-            first_names[id(module)] = name
-        else:
-            repeats += 1
-            if repeats > _MOST_REPEATS:
-                continue
-        yield sighting
-        if not module._modules or (same_as is not None and _is_in_circle(sighting)):  # noqa: SLF001
+def _named(asked: _Named[_Tensor], names: Names, taken: Set[int]) -> _Named[_Tensor]:
+    """Return tensors under names of which no two are the same."""
+    found: dict[str, _Tensor] = {}
+    for said, tensor in asked:
+        if id(tensor) in taken:
             continue
-        prefix = f"{name}." if name else ""
-        children = [(prefix + key, child, sighting) for key, child in module._modules.items() if child is not None]  # noqa: SLF001
-        waiting.extend(reversed(children))
+        plain = plain_name(said)
+        name = names.by_tensor.get((id(tensor), plain), plain) or "''"
+        while found.get(name, tensor) is not tensor:
+            name = f"'{name}'"
+        found[name] = tensor
+    return list(found.items())
 
 
-def _is_in_circle(sighting: _Sighting) -> bool:
-    above = sighting.above
-    while above is not None:
-        if above.module is sighting.module:
-            return True
-        above = above.above
-    return False
+def _first_names(named: _Named[_Tensor]) -> dict[int, str]:
+    first_names: dict[int, str] = {}
+    for name, tensor in named:
+        first_names.setdefault(id(tensor), name)
+    return first_names
+
+
+def _with_keys(tensors: Mapping[str, _Listed], keys: Mapping[str, str]) -> tuple[_Listed, ...]:
+    """Return the tensors, with PyTorch's name where it is written otherwise."""
+    if not keys:
+        return tuple(tensors.values())
+    return tuple(each._replace(key=keys.get(each.name)) for each in tensors.values())
 
 
 class _TypeNames(dict[type[nn.Module], str]):
@@ -199,7 +196,7 @@ class _TypeNames(dict[type[nn.Module], str]):
             original = getattr(module, "original_name", None) if issubclass(kind, torch.jit.ScriptModule) else None
             if isinstance(original, str):
                 return original
-            name = self[kind] = plain_type(kind).__name__
+            name = self[kind] = class_name(plain_type(kind))
         return name
 
 
@@ -334,12 +331,3 @@ def _pruned_notes(modules: list[tuple[str, nn.Module]]) -> Iterator[Note]:
                 f"is pruned: {off} of its {plural(pruned.numel(), 'element')} are masked to 0, and all of them count"
             )
             yield Note("pruned", place, message)
-
-
-def _repeat_notes(sightings: list[_Sighting]) -> Iterator[Note]:
-    if sum(sighting.same_as is not None for sighting in sightings) == _MOST_REPEATS:
-        yield Note(
-            "repeats-cut",
-            "",
-            f"modules are shared so often that only the first {exact(_MOST_REPEATS)} repeats are listed",
-        )
