@@ -10,7 +10,7 @@ from operator import add
 from typing import Any, NamedTuple, TypeVar
 
 from paramcount.errors import UsageError, closest, did_you_mean
-from paramcount.inventory import Buffer, Form, Inventory, Note, Param, Special
+from paramcount.inventory import Buffer, Form, Inventory, Module, Note, Param, Special
 from paramcount.pause import paused_collector
 
 _Tensor = TypeVar("_Tensor", Param, Buffer)
@@ -248,6 +248,21 @@ class Report:
         root = layers[""]
         of_state = inventory.form, inventory.special
         return cls(inventory.target, inventory.source, root, inventory.params, inventory.notes, layers, *of_state)
+
+    def inventory(self) -> Inventory:
+        """Return what the report is of, for another process: counted there, it makes the same report."""
+        layers = list(self.root.walk())
+        return Inventory(
+            self.target,
+            self.source,
+            tuple(Module(layer.name, layer.type, layer.same_as) for layer in layers),
+            self.params,
+            tuple(buffer for layer in layers for buffer in layer.buffers),
+            self.notes,
+            tuple(tensor for layer in layers for tensor in layer.overhead),
+            self.form,
+            self.special,
+        )
 
     @property
     def total(self) -> int:

@@ -40,6 +40,7 @@ LAYERS = (
         "paramcount.jsons",
         "paramcount.pause",
         "paramcount.shards",
+        "paramcount.typed_json",
         "paramcount.units",
         "paramcount.wrapping",
         "paramcount.yamls",

@@ -12,6 +12,7 @@ import paramcount
 from paramcount.errors import UsageError
 from paramcount.inventory import Buffer, Inventory, Module, Param
 from paramcount.report import Layer, Report, Tally, tally, tally_buffers
+from tests.strategies import inventories
 
 
 def param(name: str, numel: int | None, trainable: bool | None = True, tied_to: str | None = None) -> Param:
@@ -202,3 +203,14 @@ def test_every_layer_is_the_sum_of_its_own_parameters_and_its_children(model: nn
             check(child)
 
     check(paramcount.count(model).root)
+
+
+@given(inventories())
+def test_a_report_is_made_anew_from_what_it_is_of(inventory: Inventory) -> None:
+    counted = Report.of(inventory)
+    again = Report.of(counted.inventory())
+    assert again.to_dict() == counted.to_dict()
+    assert (again.params, again.form, again.special) == (counted.params, counted.form, counted.special)
+    assert [layer[:-1] for layer in again.layers if not layer.children] == [
+        layer[:-1] for layer in counted.layers if not layer.children
+    ]

@@ -13,16 +13,16 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
-from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from paramcount import __version__
 from paramcount.commands.session import Session, encodable, others_print_to_stderr
-from paramcount.errors import EXIT_INTERRUPTED, Bug, BuildCrash, Interrupted, ParamcountError
+from paramcount.errors import EXIT_INTERRUPTED, EXIT_OK, Bug, BuildCrash, Interrupted, ParamcountError
+from paramcount.pause import paused_collector
 from paramcount.units import plural
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
+    from paramcount.commands.workers import Log, Reply, Worker
     from paramcount.shards import Shard
 
 FORMAT_VERSION = "1.0"
@@ -30,6 +30,7 @@ Counted = TypeVar("Counted")
 
 # What a source whose models are torch's imports of ours when it builds its first one.
 _BUILDING = ("paramcount.modules.build", "paramcount.modules.read", "paramcount.modules.weightless")
+_leave = os._exit  # while a model runs, that name is something else
 _A_MOMENT = 1.0  # seconds after which a worker that says nothing is looked after
 
 
@@ -42,6 +43,7 @@ class Job(Generic[Counted]):
     count: Callable[[], Counted]
     recall: Callable[[], Counted] | None = None  # the same out of the cache, or NotKept
     isolated: bool = True  # whether it runs code that might change a process for the models after it
+    kind: type | None = None  # of what it counts; None is a Report
 
 
 class Failure(NamedTuple):
@@ -119,6 +121,7 @@ def _outcome(job: Job[Counted]) -> Counted | Failure:
 
 
 def _tried(job: Job[Counted]) -> Counted | Failure:
+    program = os.getpid()
     try:
         return job.count()
     except ParamcountError as error:
@@ -127,6 +130,9 @@ def _tried(job: Job[Counted]) -> Counted | Failure:
         return _interrupted(job)
     except Exception as error:  # noqa: BLE001  # a bug of ours must not cost the other targets
         return Failure(job.label, job.target, Bug.of(error))
+    finally:
+        if os.getpid() != program:  # a process that the model forked, which is not to go on as a second program
+            _leave(EXIT_OK)
 
 
 def _interrupted(job: Job[Any]) -> Failure:
@@ -185,12 +191,14 @@ class _Crew(Generic[Counted]):
     """The workers that share some jobs, and what came of each job."""
 
     def __init__(self, jobs: Sequence[Job[Counted]]) -> None:
+        from paramcount.commands.workers import Logs
+
         self.results: dict[int, Counted | Failure] = {}  # by the number of the job
         self.started = 0  # jobs up to this number have been given to a worker
         self._jobs = jobs
-        self._workers: list[_Worker] = []
-        self._logs: dict[int, _Log | _OldLog] = {}  # what each job printed
-        self._files: list[IO[bytes]] = []  # that the logs are in
+        self._workers: list[Worker] = []
+        self._logs: dict[int, Log | _OldLog] = {}  # what each job printed
+        self._kept = Logs()
 
     def recall(self) -> list[Job[Counted]]:
         """Take what can be had out of the cache, and return the jobs that are left."""
@@ -206,59 +214,87 @@ class _Crew(Generic[Counted]):
             from multiprocessing import connection
         while waiting or any(worker.is_busy for worker in self._workers):
             while waiting and sum(worker.is_busy for worker in self._workers) < processes:
-                self._give(waiting.popleft())
+                if not self._give(waiting[0]):
+                    break
+                waiting.popleft()
             busy = [worker for worker in self._workers if worker.is_busy]
             # A process that a model started may hold the pipe of its dead parent open: so those still are asked, too.
-            connection.wait([worker.pipe for worker in busy], timeout=_A_MOMENT)
+            connection.wait([worker.answers for worker in busy], timeout=_A_MOMENT if busy else 0)
             for worker in busy:
-                is_alive = worker.is_alive  # asked first: a last answer may come before the end
-                if worker.pipe.poll():
-                    waiting.extendleft(self._collect(worker))
-                elif not is_alive:
-                    waiting.extendleft(self._bury(worker))
+                waiting.extendleft(self._collect(worker))
             yield len(self.results)
         self.started = len(self._jobs)
 
-    def _give(self, number: int) -> None:
-        """Give a job to a worker that has nothing to do, or else to a new one."""
+    def _give(self, number: int) -> bool:
+        """Give a job to a worker that has nothing to do, or else to a new one; False: there is no room for one yet."""
+        from paramcount.commands.workers import Worker
+
         self.started = max(self.started, number + 1)
         for worker in [worker for worker in self._workers if not worker.is_busy]:
             with suppress(OSError):  # what it did before has killed it since
                 worker.take(number)
-                return
+                return True
             self._leave(worker)
-        worker = _Worker(self._jobs, [worker.pipe for worker in self._workers])
+        try:
+            worker = Worker(self._outcome, self._workers)
+        except OSError as error:
+            if self._workers:
+                return False
+            job = self._jobs[number]
+            problem = f"cannot start a process for {job.label}: {error.strerror or error}"
+            hint = "make room for temporary files, or allow more processes and open files: ulimit -a"
+            self.results[number] = Failure(job.label, job.target, ParamcountError(problem, hint=hint))
+            return True
         self._workers.append(worker)
-        self._files.append(worker.log)
         with suppress(OSError):  # that it is dead is noticed when its answer is waited for
             worker.take(number)
+        return True
 
-    def _collect(self, worker: _Worker) -> list[int]:
-        """Take over what a worker has counted; return the jobs that are to be done again."""
-        import pickle
+    def _outcome(self, number: int) -> object:
+        """Do a job in a worker, and return what is to be sent."""
+        from paramcount.report import Report
 
+        result = _outcome(self._jobs[number])
+        if isinstance(result, Failure):
+            return result.error
+        return result.inventory() if isinstance(result, Report) else result
+
+    def _collect(self, worker: Worker) -> list[int]:
+        """Take over what a worker has counted, if it has; return the jobs that are to be done again."""
+        from paramcount.typed_json import Mistyped
+
+        job = self._jobs[worker.number]
+        is_alive = worker.is_alive  # asked first: a last answer may come before the end
         try:
-            result = pickle.loads(worker.pipe.recv_bytes())  # noqa: S301  # from our own child
-        except (EOFError, OSError):
+            if (reply := worker.reply()) is None:
+                return [] if is_alive else self._bury(worker)
+            result = _result(job, reply)
+        except EOFError:
             return self._bury(worker)
-        number = worker.number
-        self.results[number], self._logs[number] = result, worker.hand_over_log()
-        if self._jobs[number].isolated:
+        except Mistyped as error:
+            return self._discard(worker, f"{job.label} wrote to the program what is no answer: {error}")
+        self.results[worker.number], self._logs[worker.number] = result, worker.hand_over_log(self._kept)
+        if job.isolated:
             self._leave(worker)
         return []
 
-    def _bury(self, worker: _Worker) -> list[int]:
-        """Note that a job killed its worker; if the worker had done others before, which may be to blame, try again."""
-        number, job = worker.number, self._jobs[worker.number]
+    def _bury(self, worker: Worker) -> list[int]:
+        """Note that a job killed its worker."""
         worker.end()
+        label = self._jobs[worker.number].label
+        return self._discard(worker, f"{label} took its process down with it: {worker.cause_of_death}")
+
+    def _discard(self, worker: Worker, problem: str) -> list[int]:
+        """Note that a job spoilt its worker; if the worker had done others before, which may be to blame, try again."""
+        number, job = worker.number, self._jobs[worker.number]
+        log = worker.hand_over_log(self._kept)
         self._leave(worker)
         if worker.has_done_others:
             return [number]
-        crash = BuildCrash(f"{job.label} took its process down with it: {_cause_of_death(worker.exit_code)}")
-        self.results[number], self._logs[number] = Failure(job.label, job.target, crash), worker.hand_over_log()
+        self.results[number], self._logs[number] = Failure(job.label, job.target, BuildCrash(problem)), log
         return []
 
-    def _leave(self, worker: _Worker) -> None:
+    def _leave(self, worker: Worker) -> None:
         self._workers.remove(worker)
         worker.stop()
 
@@ -266,7 +302,7 @@ class _Crew(Generic[Counted]):
         """End all workers at once, whatever they are doing."""
         for worker in self._workers:
             if worker.is_busy:
-                self._logs[worker.number] = worker.hand_over_log()
+                self._logs[worker.number] = worker.hand_over_log(self._kept)
             worker.stop()
         self._workers.clear()
 
@@ -277,8 +313,30 @@ class _Crew(Generic[Counted]):
 
     def close_logs(self) -> None:
         """Give back what the logs take."""
-        for file in self._files:
-            file.close()
+        self._kept.close()
+
+
+def _result(job: Job[Counted], reply: Reply) -> Counted | Failure:
+    """Return what a worker's reply says of a job.
+
+    Raises:
+        Mistyped: it cannot be what the job counts.
+
+    """
+    from paramcount.inventory import Inventory
+    from paramcount.report import Report
+    from paramcount.typed_json import Mistyped, read
+
+    if reply.error is not None:
+        return Failure(job.label, job.target, reply.error)
+    if job.kind is not None:
+        return cast("Counted", read(job.kind, reply.value))
+    with paused_collector():
+        inventory = read(Inventory, reply.value)
+        try:
+            return cast("Counted", Report.of(inventory))
+        except LookupError as error:
+            raise Mistyped("its names do not fit together") from error
 
 
 def _recalled(job: Job[Counted]) -> tuple[Counted | Failure, _OldLog] | None:
@@ -302,106 +360,3 @@ class _OldLog(NamedTuple):
 
     def show(self) -> None:
         sys.stderr.write(encodable(self.text, sys.stderr))
-
-
-class _Log(NamedTuple):
-    """What one job printed: a part of the file that its worker's output goes to."""
-
-    file: IO[bytes]
-    start: int
-    end: int
-
-    def show(self) -> None:
-        sys.stderr.flush()
-        position = self.start
-        with suppress(OSError, ValueError, AttributeError):
-            while chunk := os.pread(self.file.fileno(), min(self.end - position, 2**20), position):
-                sys.stderr.buffer.write(chunk)
-                position += len(chunk)
-            sys.stderr.flush()
-
-
-class _Worker:
-    """A process that counts one model after the other, and whose output waits in a file."""
-
-    def __init__(self, jobs: Sequence[Job[Any]], others: Iterable[Connection[Any, Any]]) -> None:
-        import tempfile
-        from multiprocessing import get_context
-
-        self.number = -1  # of the job it is at, or was at last
-        self.is_busy = False
-        self.has_done_others = False
-        self._jobs = jobs
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close_logs()
-        self._logged = 0
-        context = get_context("fork")
-        self.pipe, theirs = context.Pipe()
-        # Not a daemon, which may have no children: a model may start processes of its own.
-        self._process = context.Process(target=self._run, args=(theirs, [self.pipe, *others]))
-        self._process.start()
-        theirs.close()
-
-    def _run(self, pipe: Connection[Any, Any], others: Iterable[Connection[Any, Any]]) -> None:
-        for other in others:  # or no worker would notice that the program has gone
-            other.close()
-        for stream in (1, 2):
-            os.dup2(self.log.fileno(), stream)
-        sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)  # noqa: SIM115
-        with suppress(EOFError, KeyboardInterrupt):
-            while True:
-                pipe.send_bytes(_pickled(_outcome(self._jobs[pipe.recv()])))
-
-    def take(self, number: int) -> None:
-        """Start on a job.
-
-        Raises:
-            OSError: the process has ended.
-
-        """
-        self.has_done_others = self.number >= 0
-        self.number, self.is_busy = number, True
-        self.pipe.send(number)
-
-    def hand_over_log(self) -> _Log:
-        """Return what the job printed; the worker is ready for the next one."""
-        self.is_busy = False
-        start, self._logged = self._logged, os.fstat(self.log.fileno()).st_size
-        return _Log(self.log, start, self._logged)
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process.is_alive()
-
-    @property
-    def exit_code(self) -> int | None:
-        return self._process.exitcode
-
-    def end(self) -> None:
-        """Let the process come to the end that it is at, so that its exit code is its own."""
-        self._process.join(_A_MOMENT)
-
-    def stop(self) -> None:
-        """End the process at once: a model's threads, or what it does at exit, may take for ever."""
-        self._process.kill()
-        self._process.join()
-        self.pipe.close()
-
-
-def _pickled(result: Any) -> bytes:
-    import pickle
-
-    if isinstance(result, Failure) and result.error.__cause__ is not None:
-        result.error.keep_traceback()  # an exception loses its cause on the way
-    sys.stderr.flush()
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(1_000_000)  # a report is as deep as its model
-    try:
-        return pickle.dumps(result)
-    finally:
-        sys.setrecursionlimit(limit)
-
-
-def _cause_of_death(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return signal.Signals(-exit_code).name
-    return f"exit code {exit_code}"

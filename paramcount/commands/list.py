@@ -157,8 +157,10 @@ def _job(name: Name, totals: Totals | None) -> Job[Answer]:
         return Answer(Counted.of(name, sources()[name.source].read(Target(name.target), name.name)))
 
     if totals is None:
-        return Job(name.target, name.target, counted, isolated=False)
-    return Job(name.target, name.target, partial(totals.count, name), partial(totals.recall, name), isolated=False)
+        return Job(name.target, name.target, counted, isolated=False, kind=Answer)
+    return Job(
+        name.target, name.target, partial(totals.count, name), partial(totals.recall, name), isolated=False, kind=Answer
+    )
 
 
 def _matching(pattern: str | None, source: str | None) -> list[Name]:

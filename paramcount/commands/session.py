@@ -195,6 +195,19 @@ def encodable(text: str, stream: TextIO) -> str:
     return text
 
 
+_SET_ASIDE: set[int] = set()  # stdout, while others print to stderr
+
+
+def _let_go() -> None:
+    """Close stdout in a process that a model forks, or the reader of the result would wait for that to end, too."""
+    while _SET_ASIDE:
+        os.close(_SET_ASIDE.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @contextmanager
 def others_print_to_stderr() -> Iterator[None]:
     """Send what anybody but us prints to stderr: Python's ``print``, and what C code and child processes write."""
@@ -207,10 +220,12 @@ def others_print_to_stderr() -> Iterator[None]:
             yield
         return
     os.dup2(stderr, stdout)
+    _SET_ASIDE.add(kept)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
+        _SET_ASIDE.discard(kept)
         with suppress(Exception):  # a user may have closed or replaced the stream
             sys.stderr.flush()
         os.dup2(kept, stdout)

@@ -68,7 +68,9 @@ def on_loan(code: Code) -> Iterator[None]:
     set_aside = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_homonym(name, code)}
     sys.path[:0] = [*code.roots, *([] if code.file else [str(folder)])]
     sys.argv = [str(code.file or code.module)]
-    leave, os._exit = os._exit, sys.exit  # type: ignore[assignment]  # no model ends the program
+    program, leave = os.getpid(), os._exit
+    # No model ends the program; what it forks ends as it would elsewhere.
+    os._exit = lambda status: sys.exit(status) if os.getpid() == program else leave(status)
     # Python takes bytecode for fresh where a file has kept its size and the second it was written in: an edit and a
     # count from a script may be so close. What is never written is never stale, and litters no folder.
     compiled, sys.dont_write_bytecode = sys.dont_write_bytecode, True

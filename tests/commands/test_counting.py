@@ -77,14 +77,14 @@ def test_verbose_shows_each_traceback_from_another_process_once(capfd: pytest.Ca
 
 
 def library_job(label: str, count: Callable[[], int]) -> Job[int]:
-    return Job(label, label, count, isolated=False)
+    return Job(label, label, count, isolated=False, kind=int)
 
 
 def test_models_of_a_library_share_a_worker_and_isolated_ones_share_none() -> None:
     shared = count_all(Session(), [library_job(str(n), os.getpid) for n in range(6)], processes=2)
     assert len(set(shared)) <= 2
     assert os.getpid() not in shared
-    apart = count_all(Session(), [Job(str(n), str(n), os.getpid) for n in range(6)], processes=2)
+    apart = count_all(Session(), [Job(str(n), str(n), os.getpid, kind=int) for n in range(6)], processes=2)
     assert len(set(apart)) == 6
 
 
@@ -120,7 +120,7 @@ def test_what_a_model_leaves_running_ends_with_it() -> None:
         threading.Thread(target=time.sleep, args=(10_000,)).start()
         return os.getpid()
 
-    (process,) = count_all(Session(), [Job("lingering", "lingering", lingering)], forked=True)
+    (process,) = count_all(Session(), [Job("lingering", "lingering", lingering, kind=int)], forked=True)
     assert isinstance(process, int)
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
