@@ -409,10 +409,11 @@ def _value_lines(session: Session, counted: list[Report | Failure], value: Value
 
 def _value(report: Report, value: Value) -> int:
     if report.uninitialized and value not in {"unknown", "buffers"}:
-        raise UnknownValue(
-            f"{value} of {report.target} is not known: {report.uninitialized} of its parameters have no shape yet",
-            hint=f"it is at least {exact(_number(report, value))}; {_CURE}",
-        )
+        least = f"it is at least {exact(_number(report, value))}"
+        unknown = f"{value} of {report.target} is not known: {report.uninitialized} of its parameters"
+        if all(param.packed for param in report.params if param.numel is None):
+            raise UnknownValue(f"{unknown} are packed in a form that does not say their size", hint=least)
+        raise UnknownValue(f"{unknown} have no shape yet", hint=f"{least}; {_CURE}")
     if value == "buffers" and any(buffer.numel is None for layer in report.root.walk() for buffer in layer.buffers):
         raise UnknownValue(
             f"buffers of {report.target} is not known: a lazy buffer has no shape yet",

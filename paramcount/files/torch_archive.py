@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from paramcount.errors import UnreadableFile
-from paramcount.files import torch_export, torch_zip
+from paramcount.files import torch_export, torch_packed, torch_zip
 from paramcount.files.calls import Calls, would_call
-from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, load
+from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, Pairs, Record, load
 from paramcount.files.ranges import Ranges
 from paramcount.files.torch_idiom import TensorIdiom
-from paramcount.files.torch_tensors import Storage, Storages, Tensor
+from paramcount.files.torch_tensors import Storage, Storages, Tensor, Tensors
 from paramcount.files.torch_zip import Entry, MalformedZip
 
 # torch/serialization.py: MAGIC_NUMBER, PROTOCOL_VERSION, and the longest of the file's other markers.
@@ -77,13 +77,37 @@ def _saved(file: Ranges, entries: dict[str, Entry]) -> Archive:
     stored = _stored(entries, f"{root}/data/")
     calls = Calls()
     value = load(Cursor(data), storages.of, TensorIdiom(storages, stored), called=calls.add)
-    for key, each in storages.found.items():
-        entry = entries.get(f"{root}/data/{key}")
-        if entry is None or entry.size < each.nbytes:
-            raise MalformedZip(f"the data of storage {key!r} is missing or too short")
-    constants = sum(each.size for name, each in entries.items() if name.startswith(f"{root}/constants/"))
+    _demand_stored(storages, entries, f"{root}/data/")
+    constants = _constants(file, entries, root, value)
     elements = partial(_elements, file, entries, root)
     return Archive(value, _code(file, f"{root}/code/", entries), stored, constants, str(calls), elements)
+
+
+def _demand_stored(storages: Storages, entries: dict[str, Entry], folder: str) -> None:
+    for key, each in storages.found.items():
+        entry = entries.get(f"{folder}{key}")
+        if entry is None or entry.size < each.nbytes:
+            raise MalformedZip(f"the data of storage {key!r} is missing or too short")
+
+
+def _constants(file: Ranges, entries: dict[str, Entry], root: str, program: object) -> int:
+    """Return the bytes of the tensors that a program keeps as constants.
+
+    Weights that operators packed are put into the module they were in: ``torch.jit.freeze()`` makes constants of them.
+    """
+    held = {name: each for name, each in entries.items() if name.startswith(f"{root}/constants/")}
+    pickled = entries.get(f"{root}/constants.pkl")
+    if not held or pickled is None or not isinstance(program, Record) or not isinstance(program.state, Pairs):
+        return sum(each.size for each in held.values())
+    storages, tensors, size = Storages(), Tensors(), 0
+    values = load(Cursor(torch_zip.content(file, pickled, most=MOST_BYTES)), storages.of)
+    _demand_stored(storages, entries, f"{root}/constants/")
+    for number, value in enumerate(values if isinstance(values, tuple) else ()):
+        if torch_packed.packed_object(value) is not None:
+            program.state.flat += (f"constant_{number}", value)
+        elif (tensor := tensors.of(value)) is not None and tensor.storage is not None:
+            size += held[f"{root}/constants/{tensor.storage.key}"].size
+    return size
 
 
 def _elements(file: Ranges, entries: dict[str, Entry], root: str, tensor: Tensor) -> bytes | None:

@@ -9,8 +9,8 @@ from math import prod
 from typing import NamedTuple
 
 from paramcount.files import torch_packed
-from paramcount.files.pickles import Global, MalformedPickle, Pairs, Record
-from paramcount.files.torch_tensors import Tensor, Tensors, class_name, fields
+from paramcount.files.pickles import Global, MalformedPickle, Record
+from paramcount.files.torch_tensors import Tensor, Tensors, attributes, class_name, fields
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.units import exact, plural
 
@@ -106,7 +106,7 @@ class Modules:
         return self._known[id(value)][1]
 
     def _of(self, value: Record) -> Registries | None:
-        state = _state(value)
+        state = attributes(value)
         if self.is_scripted(value):
             return self._of_script(value, state)
         if class_name(value) == _COMPILED and isinstance(value.args, tuple) and value.args and self.of(value.args[0]):
@@ -139,22 +139,13 @@ def _words(value: object) -> frozenset[str]:
     return frozenset(each for each in value if isinstance(each, str)) if isinstance(value, list) else frozenset()
 
 
-def _state(value: Record) -> dict[str, object]:
-    state = value.state
-    if state is None and isinstance(value.args, tuple) and value.args:
-        state = value.args[0]  # torch.fx's modules are rebuilt from theirs
-    if isinstance(state, tuple) and state:
-        state = state[0]  # beside it that of __slots__
-    return (fields(state) if isinstance(state, Pairs) else None) or {}
-
-
 def _type(module: Record) -> str:
     """Return the name of a module's class: of one that torch.fx made, the name that loading it would give to its own.
 
     torch/fx/graph_module.py, reduce_graph_module() and _deserialize_graph_module().
     """
     if module.callable == _GRAPH:
-        said = _state(module).get("_graphmodule_cls_name")
+        said = attributes(module).get("_graphmodule_cls_name")
         return said if isinstance(said, str) else "GraphModule"
     return class_name(module)
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from paramcount import wrapping
 from paramcount.files.pickles import Global, Pairs, Record
-from paramcount.files.torch_tensors import Tensor, Tensors, class_name, fields, sizes
+from paramcount.files.torch_tensors import Tensor, Tensors, attributes, class_name, fields, sizes
 
 _TORCH_AO = (
     "torch.ao.nn.quantized",
     "torch.ao.nn.intrinsic.quantized",
+    "torch.ao.nn.sparse.quantized",
     "torch.nn.quantized",
     "torch.nn.intrinsic.quantized",
 )
-_RECURRENT = "PackedParameter"  # of quantised recurrent layers: as the live one's, its form is not told
+_RECURRENT = "quantized.dynamic.modules.rnn"  # whose modules keep packed objects alone
+_OBJECT = Global("torch", "ScriptObject")  # as a pickle has it; TorchScript's own files name its class instead
+_IN_OBJECT = re.compile(r"_packed_(?:params|weight)\w*\.|\b_all_weight_values\.[0-9]+\.param\.")
+# What a script's lists are built by, so that it is known of which kind they are: torch/jit/_pickle.py.
+_SCRIPTED = re.compile(
+    r"__torch__\.torch\.(?:ao\.)?nn\.(?:\w+\.)*quantized\."
+)  # some of whose modules have their state in a tuple
+_LISTS = ("build_tensorlist", "restore_type_tag")
+_INTEGERS = ("int", "uint", "bool")  # dtypes
 _PARAMETERS = ("_rebuild_parameter", "_rebuild_parameter_with_state")
 _DEEPEST = 6
 _BY_CHANNEL = ("per_channel_affine", "per_channel_symmetric")
@@ -53,7 +63,8 @@ def weights(
         key: _bitsandbytes(value, tensors) or wrapped(value, tensors) or _in_pairs(value, tensors)
         for key, value in parameters.items()
     }
-    return {key: weight for key, weight in found.items() if weight is not None}
+    others = {key: weight for key, weight in found.items() if weight is not None}
+    return {**dict(_objects(module, tensors)), **others}
 
 
 def _in_pairs(value: object, tensors: Tensors) -> Weight | None:
@@ -127,17 +138,95 @@ def _torch_ao(module: Record, modules: Mapping[str, object], tensors: Tensors) -
     A convolution has them in its state, which is a tuple; other layers in a module ``_packed_params``, in an object of
     TorchScript: torch/ao/nn/quantized/modules/conv.py, linear.py and embedding_ops.py.
     """
-    if class_name(module) == _RECURRENT:
-        yield "param", Weight(module, None, "qint8", None)
+    if isinstance(module.callable, Global) and module.callable.module.endswith(_RECURRENT):
+        yield from _objects(module, tensors)
         return
     inner = modules.get("_packed_params")
     held = module.state if inner is None else _kept(inner)
-    found = list(_among(held, tensors)) if isinstance(held, tuple) else []
-    for value, tensor in found:
-        if tensor.dtype.startswith("q"):
-            yield "weight", Weight(value, tensor.shape, tensor.dtype, tensor.nbytes, overhead=channels(value, tensors))
-        else:
-            yield "bias", Weight(value, tensor.shape, tensor.dtype, tensor.nbytes, is_packed=False)
+    yield from _in_state(held, tensors)
+
+
+def _in_state(state: object, tensors: Tensors) -> Iterator[tuple[str, Weight]]:
+    for name, value in within(state, tensors).items() if isinstance(state, tuple) else ():
+        if (tensor := tensors.of(value)) is not None:
+            yield name, _unpacked(value, tensor, tensors)
+
+
+def _unpacked(value: object, tensor: Tensor, tensors: Tensors) -> Weight:
+    is_packed, overhead = tensor.dtype.startswith("q"), channels(value, tensors)
+    return Weight(value, tensor.shape, tensor.dtype, tensor.nbytes, is_packed, overhead)
+
+
+# Objects of TorchScript -----------------------------------------------------------------------------------------------
+
+
+def is_in_object(name: str) -> bool:
+    """Whether a tensor of a state dict is one in a packed object, or in the tuple that it became, by its name."""
+    return _IN_OBJECT.search(name) is not None
+
+
+def packed_object(value: object) -> object | None:
+    """Return the state of an object that holds weights as operators take them; None where a value is something else."""
+    if not isinstance(value, Record) or not isinstance(value.callable, Global):
+        return None
+    if value.callable == _OBJECT:  # beside its state, the name of its class
+        match value.state:
+            case (state, str(name)) if wrapping.is_packer(name):
+                return state
+        return None
+    return value.state if wrapping.is_packer(f"{value.callable.module}.{value.callable.name}") else None
+
+
+def within(state: object, tensors: Tensors, depth: int = 0) -> dict[str, object]:
+    """Return the values of the tensors in the state of a packed object, by their names in it.
+
+    Raises:
+        MalformedPickle: a tensor could not be built.
+
+    """
+    found, inner = list[object](), list[dict[str, object]]()
+    for value in _flat(state):
+        below = packed_object(value)
+        if below is not None and depth < _DEEPEST:
+            inner.append(within(below, tensors, depth + 1))
+        elif (tensor := tensors.of(value)) is not None and not tensor.dtype.startswith(_INTEGERS):
+            found.append(value)
+    return wrapping.packed_parts(found, inner, lambda value: _dimensions(value, tensors))
+
+
+def _dimensions(value: object, tensors: Tensors) -> int:
+    tensor = tensors.of(value)
+    return 0 if tensor is None else len(tensor.shape or ())
+
+
+def _flat(state: object, depth: int = 0) -> Iterator[object]:
+    """Yield what is in the tuples and lists of a state."""
+    if isinstance(state, Record) and isinstance(state.callable, Global) and state.callable.name in _LISTS:
+        state = state.args[0] if isinstance(state.args, tuple) and state.args else ()
+    if isinstance(state, (tuple, list)) and depth < _DEEPEST:
+        for value in state:
+            yield from _flat(value, depth + 1)
+    else:
+        yield state
+
+
+def _objects(module: Record, tensors: Tensors) -> Iterator[tuple[str, Weight]]:
+    """Yield the weights in the packed objects that are attributes of a module."""
+    state = module.state
+    if isinstance(state, tuple) and isinstance(module.callable, Global) and _SCRIPTED.match(module.callable.module):
+        yield from _in_state(state, tensors)
+        return
+    for attribute, value in attributes(module).items():
+        held = packed_object(value)
+        if held is None:
+            continue
+        parts = within(held, tensors)
+        for name, part in parts.items():
+            tensor = tensors.of(part)
+            if tensor is not None:
+                yield wrapping.packed_key(attribute, name), _unpacked(part, tensor, tensors)
+        if not any(name.startswith("weight") for name in parts):
+            yield attribute, Weight(value, None, "qint8", None)
 
 
 def _kept(module: object) -> object:
@@ -145,14 +234,6 @@ def _kept(module: object) -> object:
     attributes = fields(module.state) if isinstance(module, Record) and isinstance(module.state, Pairs) else None
     kept = (attributes or {}).get("_packed_params") or (attributes or {}).get("_packed_weight")
     return kept.state if isinstance(kept, Record) else None
-
-
-def _among(values: tuple[object, ...], tensors: Tensors, depth: int = 0) -> Iterator[tuple[object, Tensor]]:
-    for value in values:
-        if isinstance(value, (tuple, list)) and depth < _DEEPEST:
-            yield from _among(tuple(value), tensors, depth + 1)
-        elif (tensor := tensors.of(value)) is not None:
-            yield value, tensor
 
 
 def channels(value: object, tensors: Tensors) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from paramcount.files import torch_packed
 from paramcount.files.pickles import MalformedPickle, Pairs, Record
 from paramcount.files.stored import Stored
 from paramcount.files.torch_modules import Modules, Naming
@@ -148,6 +149,8 @@ class Parts:
         module = self.modules.of(value)
         if module is not None:
             inside = {**module.parameters, **module.buffers, **module.modules}
+        elif (packed := torch_packed.packed_object(value)) is not None:
+            inside = torch_packed.within(packed, self.modules.tensors)
         elif isinstance(value, (list, tuple)):
             return {str(number): each for number, each in enumerate(value) if isinstance(each, _CONTAINERS)}
         else:

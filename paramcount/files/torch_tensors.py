@@ -214,6 +214,18 @@ def fields(value: object) -> dict[str, object] | None:
     return value.by_text
 
 
+def attributes(record: Record) -> dict[str, object]:
+    """Return the attributes that an object is pickled with, by name; those of ``__slots__`` are beside the others."""
+    state = record.state
+    if state is None and isinstance(record.args, tuple) and record.args:
+        state = record.args[0]  # torch.fx's modules are rebuilt from theirs
+    found: dict[str, object] = {}
+    for each in state if isinstance(state, tuple) else (state,):
+        if isinstance(each, Pairs):
+            found.update(fields(each) or {})
+    return found
+
+
 def _by_text(pairs: list[tuple[object, object]]) -> dict[str, object]:
     if all(type(key) is str for key, _ in pairs):  # as of any state dict
         return dict(pairs)  # type: ignore[arg-type]  # text, as was looked at

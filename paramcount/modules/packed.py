@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import prod
@@ -23,6 +24,8 @@ def packed_weights(module: nn.Module) -> Iterator[Holding]:
     """
     if type(module).__module__.startswith(_TORCH_AO):
         yield from _torch_ao(module)
+    else:
+        yield from _objects(module)
     params, buffers = module._parameters, module._buffers  # noqa: SLF001  # the registries themselves
     if isinstance(module, torch.jit.ScriptModule) or not (params or buffers):
         return  # a scripted module's registries are no dicts, and hold plain tensors
@@ -42,14 +45,22 @@ def packed_weights(module: nn.Module) -> Iterator[Holding]:
 
 def may_hold_packed_buffers(module: nn.Module) -> bool:
     """Whether there may be quantised weights in a module that has none among its parameters."""
-    return "qweight" in module._buffers or type(module).__module__.startswith(_TORCH_AO)  # noqa: SLF001
+    return (
+        "qweight" in module._buffers  # noqa: SLF001
+        or type(module).__module__.startswith(_TORCH_AO)
+        or torch.ScriptObject in map(type, vars(module).values())
+        or isinstance(module, torch.jit.ScriptModule)
+    )
 
 
 _PLAIN = {nn.Parameter, type(None)}
 _OF_BITSANDBYTES = ("Params4bit", "Int8Params")
-_TORCH_AO = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+_TORCH_AO = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse.quantized")
 _BY_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric, torch.per_channel_affine_float_qparams)
 _RECURRENT = "torch.ao.nn.quantized.dynamic.modules.rnn"
+# The attributes of torch.ao's modules that hold packed objects: a script does not list its own.
+_OBJECTS = ("_packed_params", "_packed_weight", "param", "_packed_weight_ih", "_packed_weight_hh")
+_OF_A_GRAPH = re.compile(r"self\.(\w*_packed_weight_[0-9]+)\b")  # as torch.ao calls those of functions in its code
 
 
 def packed_notes(params: Iterable[Param]) -> Iterator[Note]:
@@ -69,20 +80,72 @@ def packed_notes(params: Iterable[Param]) -> Iterator[Note]:
 def _torch_ao(module: nn.Module) -> Iterator[Holding]:
     """Read a module of PyTorch's own, which has its weights in all but the registry.
 
-    What a recurrent layer packs cannot be unpacked: it has a parameter of unknown size.
+    Methods return them, of all but recurrent ones. An object is in a module of its own, too, below such a layer.
     """
-    if type(module).__module__ == _RECURRENT and type(module).__name__ == "PackedParameter":
-        yield Holding("param", None, "qint8", None)
+    if type(module).__module__ == _RECURRENT:
+        yield from _objects(module)
         return
     for key in ("weight", "bias"):
         unpack = getattr(module, key, None)
         tensor = unpack() if callable(unpack) else None
         if isinstance(tensor, Tensor):
-            overhead = {}
-            if tensor.is_quantized and tensor.qscheme() in _BY_CHANNEL:
-                scales, zero_points = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
-                overhead = {f"{key}.scales": scales, f"{key}.zero_points": zero_points}
-            yield Holding(key, tuple(tensor.shape), dtype_of(tensor), nbytes_of(tensor), tensor.is_quantized, overhead)
+            yield _unpacked(key, tensor)
+
+
+def _unpacked(key: str, tensor: Tensor) -> Holding:
+    overhead = {}
+    if tensor.is_quantized and tensor.qscheme() in _BY_CHANNEL:
+        scales, zero_points = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
+        overhead = {f"{key}.scales": scales, f"{key}.zero_points": zero_points}
+    return Holding(key, tuple(tensor.shape), dtype_of(tensor), nbytes_of(tensor), tensor.is_quantized, overhead)
+
+
+def _objects(module: nn.Module) -> Iterator[Holding]:
+    """Read the objects in which a recurrent layer, a script or a graph keeps weights as operators take them.
+
+    What cannot be unpacked is a parameter of unknown size.
+    """
+    for attribute, packed in _packed_objects(module):
+        parts = _within(packed)
+        for name, tensor in parts.items():
+            yield _unpacked(wrapping.packed_key(attribute, name), tensor)
+        if not any(name.startswith("weight") for name in parts):
+            yield Holding(attribute, None, "qint8", None)
+
+
+def _packed_objects(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    if isinstance(module, torch.jit.ScriptModule):
+        scripted: Any = module._c  # noqa: SLF001  # has attributes that are no tensors and no modules
+        of_a_graph = _OF_A_GRAPH.findall(module.code) if module.original_name.startswith("GraphModule") else ()
+        held = {key: scripted.getattr(key) for key in (*_OBJECTS, *of_a_graph) if scripted.hasattr(key)}
+    else:
+        held = vars(module)
+    for key, value in held.items():
+        if type(value) is torch.ScriptObject and wrapping.is_packer(value._type().qualified_name()):  # noqa: SLF001
+            yield key, value
+
+
+def _within(packed: Any) -> dict[str, Tensor]:
+    """Return the tensors in a packed object, which it gives as its state to be saved."""
+    try:
+        state, _ = packed.__getstate__()
+    except RuntimeError:  # its class has no such state
+        return {}
+    tensors, inner = [], []
+    for value in _flat(state):
+        if isinstance(value, torch.ScriptObject):
+            inner.append(_within(value))
+        elif isinstance(value, Tensor) and (value.is_quantized or value.is_floating_point()):
+            tensors.append(value)
+    return wrapping.packed_parts(tensors, inner, Tensor.dim)
+
+
+def _flat(state: object) -> Iterator[object]:
+    for value in state if isinstance(state, (tuple, list)) else (state,):
+        if isinstance(value, (tuple, list)):
+            yield from _flat(value)
+        else:
+            yield value
 
 
 def _in_pairs(module: nn.Module) -> Iterator[Holding]:

@@ -397,10 +397,12 @@ def _buffers(tensors: list[Named]) -> frozenset[str] | None:
     if not any(each.tensor.is_parameter and each.tensor.shape is not None for each in tensors):
         return None
     # A quantised weight is in no registry of its layer: its state dict has it as a plain tensor.
-    names = {
-        each.name for each in tensors if not each.tensor.is_parameter and not each.tensor.dtype.startswith(_QUANTISED)
-    }
+    names = {each.name for each in tensors if not (each.tensor.is_parameter or _is_quantised(each))}
     return None if any(_is_weight(name, names) for name in names) else frozenset(names)
+
+
+def _is_quantised(each: Named) -> bool:
+    return each.tensor.dtype.startswith(_QUANTISED) or torch_packed.is_in_object(each.name)
 
 
 def _is_weight(name: str, names: Set[str]) -> bool:

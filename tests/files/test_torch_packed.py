@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from paramcount.sources import Target, torch_file
 from tests.sources.test_torch_file import _archive
 
 quantization: Any = torch.ao.quantization  # which has no types
+jit: Any = torch.jit  # the same
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch means to move its quantised modules elsewhere
 
 
@@ -49,8 +51,36 @@ def _embedding() -> nn.Module:
     return quantised
 
 
-def _recurrent() -> nn.Module:
-    quantised: nn.Module = quantization.quantize_dynamic(nn.Sequential(nn.LSTM(4, 3)), {nn.LSTM})
+def _recurrent(dtype: torch.dtype = torch.qint8) -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 4), nn.LSTM(4, 3, num_layers=2, bidirectional=True))
+    quantised: nn.Module = quantization.quantize_dynamic(model, {nn.Linear, nn.LSTM}, dtype=dtype)
+    return quantised
+
+
+def _recurrent_in_halves() -> nn.Module:
+    return _recurrent(torch.float16)
+
+
+def _cells() -> nn.Module:
+    kinds = nn.LSTMCell, nn.GRUCell, nn.RNNCell
+    quantised: nn.Module = quantization.quantize_dynamic(nn.Sequential(*(kind(4, 3) for kind in kinds)), set(kinds))
+    return quantised
+
+
+def _graph() -> nn.Module:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(5, 6)), nn.Parameter(torch.randn(5))
+
+        def forward(self, x):  # type: ignore[no-untyped-def]  # torch.fx would copy them
+            return nn.functional.linear(x, self.weight, self.bias)
+
+    quantise_fx: Any = importlib.import_module("torch.ao.quantization.quantize_fx")
+    example = torch.randn(1, 6)
+    prepared = quantise_fx.prepare_fx(Functional().eval(), quantization.get_default_qconfig_mapping(), example)
+    prepared(example)
+    quantised: nn.Module = quantise_fx.convert_fx(prepared)
     return quantised
 
 
@@ -87,6 +117,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "static": _static,
     "embedding": _embedding,
     "recurrent": _recurrent,
+    "cells": _cells,
+    "a graph": _graph,
     "a shared one": _twice,
     "bitsandbytes in 4 bits": _four_bits,
     "bitsandbytes in 8 bits": _eight_bits,
@@ -126,6 +158,45 @@ def test_the_state_dict_of_subclasses_says_what_is_stored(kind: str, tmp_path: P
     assert live.packed
     assert (saved.total, saved.packed, saved.nbytes) == (live.total, live.packed, live.nbytes)
     assert (saved.dtypes, saved.overhead) == (live.dtypes, live.overhead)
+
+
+# Each with PyTorch's own sum over the model before it was quantised.
+SCRIPTED: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "dynamic": (_dynamic, 5 * 3 + 3 + 3 * 3),
+    "static": (_static, 3 * 4 * 9 + 4 + 4 * 2 + 72 * 3 + 3),
+    "embedding": (_embedding, 10 * 4),
+    "recurrent": (_recurrent, 36 + 2 * 12 * (4 + 3 + 2) + 2 * 12 * (6 + 3 + 2)),
+    "recurrent in halves": (_recurrent_in_halves, 36 + 2 * 12 * (4 + 3 + 2) + 2 * 12 * (6 + 3 + 2)),
+    "a graph": (_graph, 5 * 6 + 5),
+}
+
+
+@pytest.mark.parametrize("kind", SCRIPTED)
+def test_all_that_a_quantised_model_is_saved_as_holds_its_packed_weights(kind: str, tmp_path: Path) -> None:
+    make, right = SCRIPTED[kind]
+    model, path = make().eval(), tmp_path / "model.pt"
+    scripted: Any = jit.script(model)
+    for save in (
+        lambda: torch.save(model, path),
+        lambda: torch.save(model.state_dict(), path),
+        lambda: jit.save(scripted, path),
+        lambda: jit.save(jit.freeze(scripted), path),
+    ):
+        save()
+        report = Report.of(_read(path))
+        assert (report.total, report.uninitialized) == (right, 0)
+
+
+def test_a_trace_of_a_quantised_model_holds_its_packed_weights(tmp_path: Path) -> None:
+    jit.save(jit.trace(_static(), torch.randn(1, 3, 8, 8)), tmp_path / "model.pt")
+    assert Report.of(_read(tmp_path / "model.pt")).total == SCRIPTED["static"][1]
+
+
+def test_the_cells_of_a_quantised_state_dict_count_as_the_plain_ones(tmp_path: Path) -> None:
+    torch.save(_cells().state_dict(), tmp_path / "model.pt")
+    plain = nn.LSTMCell(4, 3), nn.GRUCell(4, 3), nn.RNNCell(4, 3)
+    right = sum(param.numel() for cell in plain for param in cell.parameters())
+    assert Report.of(_read(tmp_path / "model.pt")).total == right
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "static"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ from torch import nn
 from torchvision.models import quantization
 
 import paramcount
+import paramcount.modules.packed as packed_modules
 from tests.conftest import Run
 
 with warnings.catch_warnings():
@@ -37,10 +39,10 @@ WHOLE = sum(param.numel() for param in plain().parameters())
 LINEARS = sum(param.numel() for param in plain()[1:].parameters() if param.ndim == 2)
 
 
-def quantized(model: nn.Module, *kinds: type[nn.Module]) -> nn.Module:
+def quantized(model: nn.Module, *kinds: type[nn.Module], dtype: torch.dtype = torch.qint8) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.ao announces its end
-        return torch.ao.quantization.quantize_dynamic(model, set(kinds))  # type: ignore[no-any-return, no-untyped-call]
+        return torch.ao.quantization.quantize_dynamic(model, set(kinds), dtype=dtype)  # type: ignore[no-untyped-call]
 
 
 def test_quantised_linears_count_as_their_float_selves() -> None:
@@ -77,7 +79,59 @@ def test_the_scales_of_each_channel_are_overhead() -> None:
     assert {t.name: t.numel for t in report.root.overhead} == {"weight.scales": 4, "weight.zero_points": 4}
 
 
-def test_what_cannot_be_unpacked_is_unknown() -> None:
+RECURRENT: list[nn.Module] = [
+    nn.Sequential(nn.Linear(8, 4), nn.LSTM(4, 3)),
+    nn.GRU(5, 3, num_layers=2, bidirectional=True),
+    nn.ModuleList([nn.LSTMCell(4, 3), nn.GRUCell(4, 3), nn.RNNCell(4, 3)]),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
+@pytest.mark.parametrize("plain", RECURRENT, ids=["LSTM", "GRU", "cells"])
+def test_quantised_recurrent_layers_count_as_their_float_selves(plain: nn.Module, dtype: torch.dtype) -> None:
+    right = sum(param.numel() for param in plain.parameters())
+    model = quantized(nn.Sequential(nn.ReLU(), plain), *map(type, plain.modules()), dtype=dtype)
+    report = paramcount.count(model)
+    assert (report.total, report.uninitialized) == (right, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(model[1]) if not isinstance(plain, nn.ModuleList) else None
+    if scripted is not None:
+        assert paramcount.count(scripted).total == right
+
+
+def test_the_names_of_a_quantised_cell_are_those_of_the_plain_one() -> None:
+    plain = nn.LSTMCell(4, 3)
+    report = paramcount.count(quantized(nn.Sequential(plain), nn.LSTMCell)[0])
+    assert {p.name: p.shape for p in report.params} == {name: p.shape for name, p in plain.named_parameters()}
+    assert report.packed == plain.weight_ih.numel() + plain.weight_hh.numel()
+
+
+def test_the_quantised_functions_of_a_graph_have_their_weights() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(5, 6)), nn.Parameter(torch.randn(5))
+
+        def forward(self, x):  # type: ignore[no-untyped-def]  # torch.fx would copy them
+            return nn.functional.linear(x, self.weight, self.bias)
+
+    quantise_fx: Any = importlib.import_module("torch.ao.quantization.quantize_fx")
+    settings: Any = torch.ao.quantization.get_default_qconfig_mapping()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prepared = quantise_fx.prepare_fx(Functional().eval(), settings, torch.randn(1, 6))
+        prepared(torch.randn(1, 6))
+        model = quantise_fx.convert_fx(prepared)
+        scripted = torch.jit.script(model)
+    assert paramcount.count(model).total == paramcount.count(scripted).total == 5 * 6 + 5
+
+
+def test_what_cannot_be_unpacked_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpacked(packed: object) -> dict[str, torch.Tensor]:
+        return {}
+
+    monkeypatch.setattr(packed_modules, "_within", unpacked)
     report = paramcount.count(quantized(nn.Sequential(nn.LSTM(4, 4)), nn.LSTM))
     assert (report.total, report.uninitialized) == (0, 1)
     assert [note.code for note in report.notes] == ["packed"]
