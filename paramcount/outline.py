@@ -40,6 +40,7 @@ _FACTS = frozenset(
         "sharded",
         "input",
         "unrouted",
+        "search-cut",
     }
 )
 

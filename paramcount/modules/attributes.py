@@ -6,7 +6,8 @@ dict and its slots is found by Python's own descriptors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import GetSetDescriptorType, MappingProxyType, MemberDescriptorType, ModuleType
 from typing import Any
 
@@ -55,12 +56,19 @@ def module_attributes(module: Any) -> Mapping[str, object]:
 
 def instance_attributes(value: object) -> dict[str, Any]:
     """Return an object's instance dict; an empty one where it has none."""
-    for base in bases(type(value)):
+    kind: Any = type(value)
+    reader = _dict_reader(kind)
+    found = None if reader is None else reader(value)
+    return found if isinstance(found, dict) else {}
+
+
+@lru_cache(maxsize=4096)
+def _dict_reader(kind: type) -> Callable[[object], Any] | None:
+    for base in bases(kind):
         reader = class_attributes(base).get("__dict__")
         if type(reader) is GetSetDescriptorType or type(reader) is MemberDescriptorType:
-            found = reader.__get__(value)
-            return found if isinstance(found, dict) else {}
-    return {}
+            return reader.__get__
+    return None
 
 
 def slots(value: object) -> dict[str, Any]:

@@ -51,7 +51,9 @@ def names_in(model: nn.Module) -> Names:
     keys: set[str] = set()
     for sighting in sightings:
         keys.add(sighting.key)
-        keys.update(sighting.module._parameters.keys(), sighting.module._buffers.keys())  # noqa: SLF001
+        for registry in (sighting.module._parameters, sighting.module._buffers):  # noqa: SLF001  # the registries
+            if registry:
+                keys.update(registry.keys())
     return _told_apart(sightings) if any("." in key or not key for key in keys) else Names(sightings)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from paramcount.inventory import Note
-from paramcount.modules.attributes import class_module, class_name, definer, instance_attributes
+from paramcount.modules.attributes import class_module, class_name, definer
 from paramcount.units import exact
 
 _METHODS = ("parameters", "named_parameters")
@@ -29,9 +29,9 @@ def own_parameters_notes(modules: Sequence[tuple[str, nn.Module]], counted: Sequ
         kind = type(module)
         if kind not in kinds:
             kinds[kind] = next((method for method in _METHODS if _is_overridden(kind, method)), "")
-        held = instance_attributes(module)
-        method = kinds[kind] or next((method for method in _METHODS if method in held), "")
-        if method:
+        method = kinds[kind]
+        if method or "parameters" in vars(module) or "named_parameters" in vars(module):
+            method = method or next(method for method in _METHODS if method in vars(module))
             yield from _note(name, module, method, counted if not name else None)
 
 

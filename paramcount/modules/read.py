@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from paramcount.errors import BuildError
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.modules.adapters import find_adapters
-from paramcount.modules.attributes import class_name, definer, instance_attributes
+from paramcount.modules.attributes import class_name, definer
 from paramcount.modules.failure import without_hash
 from paramcount.modules.names import Names, names_in, repeat_notes
 from paramcount.modules.own_loading import find_special
@@ -120,16 +120,14 @@ def _is_named_by_pytorch(model: nn.Module, modules: Iterable[tuple[str, nn.Modul
     """Whether ``model.named_parameters()`` is PyTorch's own in all that it does: no need to ask it then."""
     kinds = {type(module) for _, module in modules}
     return (
-        all(
-            definer(type(model), method) is nn.Module and method not in instance_attributes(model) for method in _NAMING
-        )
+        all(definer(type(model), method) is nn.Module and method not in vars(model) for method in _NAMING)
         and all(
             definer(kind, "named_modules") is nn.Module
             and definer(kind, "__hash__") is object
             and not issubclass(kind, torch.jit.ScriptModule)
             for kind in kinds
         )
-        and not any("named_modules" in instance_attributes(module) for _, module in modules)
+        and not any("named_modules" in vars(module) for _, module in modules)
         and not is_wrapped(model)
     )
 

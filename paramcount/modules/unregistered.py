@@ -1,22 +1,41 @@
-"""Finds modules and parameters that a model refers to, but that ``named_parameters()`` cannot see."""
+"""Finds modules and parameters that a model refers to, but that ``named_parameters()`` cannot see.
+
+A model may refer to anything: a data set on a disk, a file that is closed, a server. So the search runs no code but
+Python's own: it reads what objects store, and of containers only what lists, tuples, dicts, sets and deques store, a
+subclass of them read as the one it derives from. It ends after a number of objects, and says so.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from argparse import Namespace
+from collections import ChainMap, UserDict, UserList, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import FunctionType, MethodType, ModuleType
+from functools import partial
+from gc import get_referents
+from itertools import islice
+from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from paramcount.inventory import Note
-from paramcount.units import plural
+from paramcount.modules.attributes import (
+    bases,
+    class_attributes,
+    class_module,
+    class_name,
+    instance_attributes,
+    slots,
+)
+from paramcount.units import exact, plural
 
-# Plain objects looked into for one model: a trainer or a data set that a model refers to may lead anywhere.
+# Looked into for one model: a trainer or a data set that a model refers to may lead anywhere.
 _MOST_OBJECTS = 50_000
+_MOST_ITEMS = 2_000_000  # of containers, most of them plain numbers and texts
 
 
 def find_unregistered(modules: Iterable[tuple[str, nn.Module]], counted: set[int]) -> tuple[Note, ...]:
@@ -26,13 +45,16 @@ def find_unregistered(modules: Iterable[tuple[str, nn.Module]], counted: set[int
         modules: the registered modules by name.
         counted: ``id()`` of every parameter that is counted; those that are found are added.
 
-    A reference to a registered module or parameter is no fault, nor is a module without parameters.
+    A reference to a registered module or parameter is no fault, nor is a module without parameters, nor what Lightning
+    keeps of a constructor's arguments.
 
     """
     modules = list(modules)
     search = _Search({id(module) for _, module in modules}, counted)
     for name, module in modules:
         search.look_into(module, name)
+    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001  # a subclass of Tensor may have code of its own
+        search.run()
     return tuple(search.notes)
 
 
@@ -50,77 +72,127 @@ _DICT = _Holder("in a plain {}", "use nn.ModuleDict", "use nn.ParameterDict")
 _OBJECT = _Holder(
     "in a plain object of class {}", "let that class inherit from nn.Module", "let that class inherit from nn.Module"
 )
+_OPEN_OBJECT = _Holder("in a plain object of class {}", "assign it to self as well", "assign it to self as well")
+_CALL = _Holder("in a {}", "assign it to self as well", "assign it to self as well")
 _CLASS = _Holder("on the class {}", "assign it to self in __init__()", "assign it to self in __init__()")
 _ATTRIBUTE = _Holder(
     "set past nn.Module's own __setattr__", "assign it as a plain attribute", "wrap it in nn.Parameter"
 )
 
 _INTERNALS = frozenset(vars(nn.Module())) | {"_flat_weights", "_is_full_backward_hook"}
-_OPAQUE = (str, bytes, int, float, complex, bool, type(None), type, FunctionType, MethodType, ModuleType)
-_PLAIN = frozenset(_OPAQUE)
+_ARGUMENTS = frozenset({"_hparams", "_hparams_initial"})  # what save_hyperparameters() of Lightning keeps
+_PLAIN = frozenset({str, bytes, int, float, complex, bool, type(None), type})
+_SOUGHT = (nn.Module, Tensor)
 _SEQUENCES = (list, tuple, set, frozenset, deque)
+_CALLS = (FunctionType, MethodType, BuiltinMethodType, partial)
+# Classes of Python's own that hold whatever a user puts into them.
+_OPEN = (SimpleNamespace, Namespace, UserList, UserDict, ChainMap, partial)
+
+_Found = tuple[Any, str, _Holder, str]  # a thing, its place, and what holds it
 
 
 class _Search:
-    """One pass over a model; everything is looked at once."""
+    """One pass over a model; everything is looked at once, what is near before what is far."""
 
     def __init__(self, registered: set[int], counted: set[int]) -> None:
         self.registered = registered
         self.counted = counted
         self.notes: list[Note] = []
+        self._waiting: deque[_Found] = deque()
+        self._items = _MOST_ITEMS
         self._seen: dict[int, object] = {}  # keeps what it has seen alive, so that an id stands for one object
-        self._class_attributes: dict[type, list[tuple[str, object, type]]] = {}
+        self._kinds: dict[type, tuple[frozenset[str], list[tuple[str, object, type]]]] = {}
 
     def look_into(self, module: nn.Module, name: str) -> None:
-        """Search the attributes of a registered module."""
+        """Have the attributes of a registered module searched."""
         prefix = f"{name}." if name else ""
-        for key, value in vars(module).items():
-            if key not in _INTERNALS and type(value) not in _PLAIN and not _is_plain_tuple(value):
-                self._look_at(value, prefix + key, _ATTRIBUTE, "")
-        for key, value, owner in self._on_class(type(module)):
-            self._look_at(value, prefix + key, _CLASS, owner.__name__)
+        kind = type(module)
+        left_out, on_class = self._kinds.get(kind) or self._kinds.setdefault(kind, (_left_out(kind), _on_class(kind)))
+        for key, value in vars(module).items():  # of a module, as PyTorch itself does
+            if type(value) not in _PLAIN and key not in left_out and not _is_plain(value):
+                self._waiting.append((value, f"{prefix}{key}", _ATTRIBUTE, ""))
+        for key, value, owner in on_class:
+            self._waiting.append((value, prefix + key, _CLASS, class_name(owner)))
 
-    def _on_class(self, kind: type) -> list[tuple[str, object, type]]:
-        if kind not in self._class_attributes:
-            self._class_attributes[kind] = [
-                (key, value, owner)
-                for owner in kind.__mro__
-                if not _is_library(owner)
-                for key, value in vars(owner).items()
-                if isinstance(value, (nn.Module, Tensor, *_SEQUENCES, dict)) and not key.startswith("__")
-            ]
-        return self._class_attributes[kind]
-
-    def _look_at(self, value: object, where: str, holder: _Holder, kind: str) -> None:
-        waiting = deque([(value, where, holder, kind)])
-        while waiting:
-            value, where, holder, kind = waiting.popleft()
-            if isinstance(value, _OPAQUE) or id(value) in self._seen or len(self._seen) > _MOST_OBJECTS:
+    def run(self) -> None:
+        """Look at all that waits, and at what that holds."""
+        while self._waiting:
+            value, where, holder, kind = self._waiting.popleft()
+            if id(value) in self._seen or id(value) in self.registered or issubclass(type(value), (type, ModuleType)):
                 continue
-            if isinstance(value, nn.Module):
-                if id(value) not in self.registered:
-                    self._found_module(value, where, holder.kind.format(kind), holder.module_cure)
+            if issubclass(type(value), nn.Module):
+                self._found_module(value, where, holder.kind.format(kind), holder.module_cure)
                 continue
             self._seen[id(value)] = value
-            if isinstance(value, Tensor):
+            if issubclass(type(value), Tensor):
                 self._found_tensor(value, where, holder.kind.format(kind), holder.tensor_cure)
-            else:
-                waiting.extend(_contents(value, where))
+                continue
+            if len(self._seen) > _MOST_OBJECTS or self._items <= 0:
+                said = f"after {exact(len(self._seen))} objects the search for unregistered modules ends"
+                self.notes.append(Note("search-cut", where, f"{said}: it may hold some that are not named here"))
+                return
+            held = list(islice(self._contents(value, where), _MOST_OBJECTS + 1))
+            self._waiting.extendleft(found for found in reversed(held) if issubclass(type(found[0]), _SOUGHT))
+            self._waiting.extend(found for found in held if not issubclass(type(found[0]), _SOUGHT))
+
+    def _contents(self, value: Any, where: str) -> Iterator[_Found]:
+        """Yield what a container, a function or a plain object holds."""
+        kind = type(value)
+        yield from self._items_of(value, where)
+        if issubclass(kind, _CALLS):
+            what = (
+                "function" if kind is FunctionType else "functools.partial" if issubclass(kind, partial) else "method"
+            )
+            for key, item in _held_by_call(value):
+                yield item, f"{where}.{key}", _CALL, what
+        elif issubclass(kind, _OPEN) or not _is_library(kind):
+            holder = _OPEN_OBJECT if _is_library(kind) else _OBJECT
+            for key, item in (*dict.items(instance_attributes(value)), *slots(value).items()):
+                if not _is_plain(item):
+                    yield item, f"{where}.{_plain(key)}", holder, class_name(kind)
+
+    def _items_of(self, value: Any, where: str) -> Iterator[_Found]:
+        """Yield what a container holds, read as the one of Python's own that it is or derives from."""
+        kind = type(value)
+        sequence = next((base for base in _SEQUENCES if issubclass(kind, base)), None)
+        if sequence is not None:
+            items: Iterator[Any] = sequence.__iter__(value)
+            for index, item in enumerate(self._rationed(items)):
+                if not _is_plain(item):
+                    yield item, f"{where}[{index}]", _LIST, class_name(kind)
+        elif issubclass(kind, dict):
+            for key, item in self._rationed(iter(dict.items(value))):
+                if not _is_plain(item):
+                    yield item, f"{where}[{_shown(key)}]", _DICT, class_name(kind)
+        elif kind is MappingProxyType:  # the mapping that it stands for may be of any class
+            yield from ((item, where, _DICT, class_name(kind)) for item in get_referents(value))
+
+    def _rationed(self, items: Iterator[Any]) -> Iterator[Any]:
+        for item in islice(items, self._items):
+            self._items -= 1
+            yield item
 
     def _found_module(self, module: nn.Module, where: str, place: str, cure: str) -> None:
-        inside = list(module.named_modules())
-        self.registered.update(id(inner) for _, inner in inside)
-        self._seen.update((id(inner), inner) for _, inner in inside)
-        hidden = [param for param in module.parameters() if id(param) not in self.counted]
+        inside = _modules_in(module)
+        hidden: dict[int, Tensor] = {}
+        for _, inner in inside:
+            self.registered.add(id(inner))
+            self._seen[id(inner)] = inner
+            tensors = (param for _, param in _registry(inner, "_parameters") if param is not None)
+            hidden.update((id(param), param) for param in tensors if id(param) not in self.counted)
         if hidden:
-            self.counted.update(map(id, hidden))
-            self._seen.update((id(param), param) for param in hidden)
-            self._note(where, f"{type(module).__name__} with {_amount(hidden)}", place, cure)
+            self.counted.update(hidden)
+            self._seen.update(hidden)
+            self._note(where, f"{class_name(type(module))} with {_amount(hidden.values())}", place, cure)
         for name, inner in inside:
             self.look_into(inner, f"{where}.{name}" if name else where)
 
     def _found_tensor(self, tensor: Tensor, where: str, place: str, cure: str) -> None:
-        is_parameter = isinstance(tensor, nn.Parameter) or is_lazy(tensor)
+        is_parameter = (
+            issubclass(type(tensor), nn.Parameter)
+            or is_lazy(tensor)
+            or instance_attributes(tensor).get("_is_param") is True
+        )
         if id(tensor) in self.counted or not (is_parameter or _is_trained(tensor)):
             return
         self.counted.add(id(tensor))
@@ -134,6 +206,65 @@ class _Search:
         self.notes.append(Note("unregistered", where, message))
 
 
+def _left_out(kind: type) -> frozenset[str]:
+    """Return the attributes of modules of a class that are not looked into."""
+    keeps_arguments = any(class_name(base) == "HyperparametersMixin" for base in bases(kind))
+    return _INTERNALS | _ARGUMENTS if keeps_arguments else _INTERNALS
+
+
+def _on_class(kind: type) -> list[tuple[str, object, type]]:
+    """Return what is on a class, or one that it inherits from, and may hold a module."""
+    holding = (*_SOUGHT, *_SEQUENCES, dict, *_OPEN)
+    return [
+        (key, value, owner)
+        for owner in bases(kind)
+        if not _is_library(owner)
+        for key, value in class_attributes(owner).items()
+        if not _plain(key).startswith("__")
+        and (issubclass(type(value), holding) or (type(value) is FunctionType and value.__closure__ is not None))
+    ]
+
+
+def _held_by_call(value: Any) -> Iterator[tuple[str, object]]:
+    """Yield what a function, a method or a partial keeps for when it is called."""
+    if type(value) is FunctionType:
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
+            try:
+                yield name, cell.cell_contents
+            except ValueError:  # not set yet
+                continue
+        yield "__defaults__", value.__defaults__ or ()
+        yield "__kwdefaults__", value.__kwdefaults__ or {}
+    elif type(value) is MethodType or type(value) is BuiltinMethodType:
+        yield "__self__", value.__self__
+        yield "__func__", getattr(value, "__func__", None)
+    else:
+        yield from slots(value).items()
+        yield from dict.items(instance_attributes(value))
+
+
+def _modules_in(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return a module and all that are registered below it, each once, whatever its class says of them."""
+    found: dict[int, tuple[str, nn.Module]] = {}
+    waiting = [("", module)]
+    while waiting:
+        name, here = waiting.pop()
+        if id(here) in found:
+            continue
+        found[id(here)] = name, here
+        below = [(f"{name}.{_plain(key)}".removeprefix("."), child) for key, child in _registry(here, "_modules")]
+        waiting.extend((name, child) for name, child in reversed(below) if issubclass(type(child), nn.Module))
+    return list(found.values())
+
+
+def _registry(module: nn.Module, name: str) -> Iterable[tuple[str, Any]]:
+    """Return the items of one of PyTorch's registries; a scripted module's are no dicts."""
+    held = vars(module).get(name)
+    if issubclass(type(held), dict):
+        return dict.items(held)  # type: ignore[arg-type]  # as the line above says
+    return held.items() if held is not None and class_module(type(held)).startswith("torch.") else ()
+
+
 def _is_trained(tensor: Tensor) -> bool:
     try:
         return tensor.requires_grad and tensor.is_leaf
@@ -141,39 +272,29 @@ def _is_trained(tensor: Tensor) -> bool:
         return False
 
 
-def _is_plain_tuple(value: object) -> bool:
-    """Whether it is a tuple of plain values: kernel sizes, shapes, names."""
-    return type(value) is tuple and all(type(item) in _PLAIN for item in value)
+def _is_plain(value: object) -> bool:
+    """Whether it is a number, a text and the like, or a tuple of such: kernel sizes, shapes, names."""
+    kind = type(value)
+    return kind in _PLAIN or (kind is tuple and all(type(item) in _PLAIN for item in value))  # type: ignore[attr-defined]
 
 
-def _contents(value: object, where: str) -> Iterator[tuple[object, str, _Holder, str]]:
-    """Yield what a container or a plain object holds, each with its place and the kind of holder."""
-    kind = type(value).__name__
-    if isinstance(value, _SEQUENCES):
-        for index, item in enumerate(value):
-            yield item, f"{where}[{index}]", _LIST, kind
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield item, f"{where}[{key!r}]", _DICT, kind
-    elif not _is_library(type(value)):
-        for key, item in _attributes(value):
-            yield item, f"{where}.{key}", _OBJECT, kind
+def _shown(key: object) -> str:
+    """Return how a key of a dict reads: as it is written in Python, if that runs no code of a user's."""
+    return repr(key) if _is_plain(key) else f"<{class_name(type(key))}>"
 
 
-def _attributes(value: object) -> list[tuple[str, Any]]:
-    try:
-        return list(vars(value).items())
-    except TypeError:  # no __dict__
-        return []
+def _plain(key: object) -> str:
+    return key if type(key) is str else f"<{class_name(type(key))}>"
 
 
 def _is_library(kind: type) -> bool:
     """Whether a class belongs to PyTorch, numpy or Python: its objects hold nothing that a user forgot to register."""
-    root = (kind.__module__ or "").partition(".")[0]
+    root = class_module(kind).partition(".")[0]
     return root in {"torch", "numpy", "builtins"} or (root in sys.stdlib_module_names and root != "__main__")
 
 
-def _amount(params: list[Any], noun: str = "parameter") -> str:
-    if any(is_lazy(param) for param in params):
+def _amount(params: Iterable[Any], noun: str = "parameter") -> str:
+    params = list(params)
+    if any(map(is_lazy, params)):
         return f"{noun}s of unknown shape"
     return plural(sum(param.numel() for param in params), noun)
