@@ -5,11 +5,14 @@ A layout is one entry of ``LAYOUTS``, and the function that it names: a new one 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from math import prod
 from typing import Any, NamedTuple, TypeGuard
 
+from paramcount.files import scales
+from paramcount.files.scales import is_grouped
 from paramcount.files.stored import Stored
 from paramcount.inventory import Note
 from paramcount.jsons import MalformedJson, load
@@ -20,7 +23,10 @@ Config = Callable[[], Mapping[str, Any] | None]  # what the config.json beside t
 
 # Endings of the small tensors whose values say how another is packed, and how large they get.
 PACKED_SHAPE = ".weight_shape"
-VALUES = (PACKED_SHAPE, ".shape", ".nbits", ".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4")
+VALUES = (
+    *(PACKED_SHAPE, ".shape", ".nbits", ".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4"),
+    ".comfy_quant",
+)
 LONGEST_VALUE = 4096  # bytes
 
 
@@ -30,7 +36,7 @@ class Unpacked(NamedTuple):
     tensors: list[Stored]  # in the order that they were given in
     overhead: frozenset[str]  # names of those that say how others are packed: no parameters, and no buffers
     notes: tuple[Note, ...]
-    buffers: frozenset[str] = frozenset()  # names of those that are buffers of quantised layers, where not overhead
+    unclear: frozenset[str] = frozenset()  # names of those that may be packed: they count as stored
 
 
 def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpacked:
@@ -50,18 +56,19 @@ def unpacked(tensors: Iterable[Stored], config: Config = lambda: None) -> Unpack
         if name.endswith(_MARKS):
             for layout, stem in _candidates(name):
                 found.add(layout, Group(stem, by_name, config))
-    for name, tensor in by_name.items():
+    for tensor in given:
         if tensor.dtype in _WITH_SCALES:
             found.add_whole(tensor, by_name)
-        elif tensor.dtype == IN_PAIRS:
-            found.add_pairs(tensor)
-        else:
-            found.add_alone(name, tensor, by_name)
+        elif tensor.dtype in _NARROW:
+            found.add_narrow(tensor)
+    found.add_scaled(by_name)
+    for name, tensor in by_name.items():
+        found.add_alone(name, tensor)
     return Unpacked(
         [found.weights.get(tensor.name, tensor) for tensor in given],
         frozenset(found.overhead - found.weights.keys()),
-        tuple(found.notes()),
-        frozenset(found.buffers),
+        tuple(found.notes(given)),
+        frozenset(found.unclear),
     )
 
 
@@ -86,7 +93,16 @@ def _may_be_packed(tensors: Iterable[Stored]) -> bool:
     """Whether any name or dtype is one that a layout has: of most models, none is."""
     dtypes = {tensor.dtype for tensor in tensors}
     keys = {tensor.name.rpartition(".")[2] for tensor in tensors}
-    return not dtypes.isdisjoint(_TELLING) or any(key.endswith(_LAST_PARTS) for key in keys)
+    if not dtypes.isdisjoint(_TELLING) or any(dtype.startswith("float8_") for dtype in dtypes):
+        return True
+    return any(key.endswith(_LAST_PARTS) for key in keys)
+
+
+def _is_weight(name: str, tensor: Stored) -> bool:
+    """Whether whole numbers have the name of weights: packed by a library that is not known."""
+    if name.endswith(_CODES):
+        return True
+    return len(tensor.shape) > 1 and _OF_WEIGHTS.fullmatch(name.rpartition(".")[2]) is not None
 
 
 def _candidates(name: str) -> Iterator[tuple[Layout, str]]:
@@ -102,9 +118,8 @@ class _Findings:
     def __init__(self) -> None:
         self.weights: dict[str, Stored] = {}
         self.overhead: set[str] = set()
-        self.buffers: set[str] = set()
         self._told: dict[tuple[str, str], list[Stored]] = {}  # weights by their layout, and by what tells their size
-        self._unclear: dict[str, tuple[str, str, str]] = {}  # the layout, the problem and its cure by name
+        self.unclear: dict[str, tuple[str, str, str]] = {}  # the layout, the problem and its cure by name
 
     def add(self, layout: Layout, group: Group) -> None:
         held = group.get(layout.holder)
@@ -113,7 +128,7 @@ class _Findings:
         try:
             weight = layout.read(group, held)
         except Unclear as problem:
-            self._unclear.setdefault(held.name, (layout.name, problem.problem, problem.cure))
+            self.unclear.setdefault(held.name, (layout.name, problem.problem, problem.cure))
             return
         if weight is not None:
             whole = held._replace(shape=weight.shape, numel=prod(weight.shape), dtype=weight.dtype, packed=True)
@@ -121,25 +136,42 @@ class _Findings:
             self._told.setdefault((layout.name, weight.told or layout.told), []).append(whole)
             self.overhead |= set(group.names(layout.beside, layout.around)) - {held.name}
 
-    def add_alone(self, name: str, tensor: Stored, tensors: Mapping[str, Stored]) -> None:
-        """Add a tensor that is not packed, as far as it tells."""
-        if tensor.packed:  # as who read it has told already
-            return
-        if tensor.dtype in _INTEGERS and name.endswith(_INTEGERS[tensor.dtype]):
-            self._unclear.setdefault(tensor.name, ("", "of a layout that is not known", ""))
-        elif self.weights and tensor.numel == 1 and name.endswith(_ACTIVATIONS):
-            self.overhead.add(tensor.name)
-        elif tensor.numel == 1 and name.endswith(".zero_point") and tensor.dtype in _ZERO_POINTS:
-            # Layers of torch.ao that quantise what they return have the two as buffers, where they pack no weight.
-            scale = tensors.get(name.removesuffix("zero_point") + "scale")
-            if scale is not None and scale.numel == 1 and scale.dtype.startswith("float"):
-                self.buffers |= {tensor.name, scale.name}
+    def add_scaled(self, tensors: Mapping[str, Stored]) -> None:
+        """Add the weights of eight bits and less that have scales beside them, and what scales those and others."""
+        packed = {
+            name
+            for name, tensor in tensors.items()
+            if tensor.name in self.weights or tensor.dtype in _EIGHT_BITS or tensor.dtype.startswith("float8_")
+        }
+        for name, beside in scales.scaled(tensors, packed).items():
+            held = tensors[name]
+            if held.name not in self.weights and not held.packed:
+                try:
+                    weight = _scaled(held, beside)
+                except Unclear as problem:
+                    self.unclear.setdefault(held.name, ("scaled weights", problem.problem, problem.cure))
+                    continue
+                if weight is None:
+                    continue
+                whole = held._replace(shape=weight.shape, numel=prod(weight.shape), dtype=weight.dtype, packed=True)
+                self.weights[held.name] = whole
+                self._told.setdefault(("scaled weights", weight.told or "their shapes and scales"), []).append(whole)
+            self.overhead.update(each.name for each in beside if scales.fits(each, held))
 
-    def add_pairs(self, tensor: Stored) -> None:
-        """Add a tensor of floats of four bits, as which they count whatever is beside it."""
+    def add_alone(self, name: str, tensor: Stored) -> None:
+        """Add a tensor that is not packed, as far as it tells."""
+        if tensor.packed or tensor.name in self.weights or tensor.name in self.overhead:
+            return
+        if scales.is_of_none(tensor) and (self.weights or tensor.dtype == "uint8"):
+            self.overhead.add(tensor.name)
+        elif tensor.dtype in _INTEGERS and _is_weight(name, tensor):
+            self.unclear.setdefault(tensor.name, ("", "of a layout that is not known", ""))
+
+    def add_narrow(self, tensor: Stored) -> None:
+        """Add a tensor of floats of four or six bits, as which they count whatever is beside it."""
         if tensor.name not in self.weights and tensor.numel:
             self.weights[tensor.name] = tensor._replace(packed=True)
-            self._told.setdefault(("PyTorch's, which has two floats in an element", "their dtype"), []).append(tensor)
+            self._told.setdefault(_NARROW[tensor.dtype], []).append(tensor)
 
     def add_whole(self, tensor: Stored, tensors: Mapping[str, Stored]) -> None:
         """Add a quantised tensor of PyTorch's own: its scales are in it, and those of its layer's output beside it."""
@@ -150,11 +182,12 @@ class _Findings:
         beside = (tensors.get(f".{layer}.{key}") for key in ("scale", "zero_point"))
         self.overhead.update(each.name for each in beside if each is not None and each.numel == 1)
 
-    def notes(self) -> Iterator[Note]:
+    def notes(self, tensors: Iterable[Stored]) -> Iterator[Note]:
         for (layout, by), weights in self._told.items():
             yield packed_note(layout, weights, by)
+        yield from self._beside(tensors)
         alike: dict[tuple[str, str, str], list[str]] = {}
-        for name, why in self._unclear.items():
+        for name, why in self.unclear.items():
             if name not in self.weights and name not in self.overhead:
                 alike.setdefault(why, []).append(name)
         for (layout, problem, cure), names in alike.items():
@@ -162,6 +195,30 @@ class _Findings:
             what = f"is packed as by {layout}{others}" if layout else f"holds integers{others}"
             message = f"{what} {problem}: what counts are the elements that are stored, not the weights they stand for"
             yield Note("stored-elements", names[0], f"{message}; {cure}" if cure else message)
+
+    def _beside(self, tensors: Iterable[Stored]) -> Iterator[Note]:
+        """Note what is beside a packed weight in its layer and counts, though it is neither weight nor bias."""
+        layers = {module for name in self.weights for module, _, key in (name.rpartition("."),) if key in _LONE}
+        branches: list[Stored] = []
+        others: list[Stored] = []
+        for tensor in tensors:
+            layer, _, key = tensor.name.rpartition(".")
+            if layer not in layers or tensor.name in self.weights or tensor.name in self.overhead:
+                continue
+            if key in _BRANCHES:
+                branches.append(tensor)
+            elif not key.endswith(_ORDINARY) and "float" in tensor.dtype:
+                others.append(tensor)
+        if branches:
+            elements = exact(sum(each.numel for each in branches))
+            message = (
+                f"{plural(len(branches), 'tensor')} of low-rank branches, {elements} elements, count as parameters"
+            )
+            yield Note("low-rank", "", f"{message}: the model had none before it was quantised")
+        if others:
+            more = f", as {plural(len(others) - 1, 'other')}," if len(others) > 1 else ""
+            message = f"is beside a packed weight{more} and of no layout that is known: it counts as a parameter"
+            yield Note("beside-packed", others[0].name, message)
 
 
 # What a layout is -----------------------------------------------------------------------------------------------------
@@ -262,16 +319,11 @@ def _gptq(group: Group, held: Stored) -> Weight | None:
         if (zeros is None or zeros.shape[1] == _words(out, bits, word))
         and (rows == _words(order.numel, bits, word) if order is not None else rows * word % bits == 0)
     }
-    return _settled({bits: each for bits, each in found.items() if _is_grouped(each, scales.shape[0])}, out, group)
+    return _settled({bits: each for bits, each in found.items() if is_grouped(each, scales.shape[0])}, out, group)
 
 
 def _words(elements: int, bits: int, word: int) -> int:
     return -(-elements * bits // word)
-
-
-def _is_grouped(elements: int, groups: int) -> bool:
-    """Whether so many elements make so many groups of one size, the last of which may be smaller."""
-    return 0 < groups <= elements and -(-elements // -(-elements // groups)) == groups
 
 
 def _settled(found: Mapping[int, int], out: int, group: Group) -> Weight:
@@ -306,9 +358,9 @@ def _awq(group: Group, held: Stored) -> Weight | None:
     if held.dtype == "int16":
         if rows * 4 == last and zero_shape == scales.shape:
             shape = (last, columns)
-    elif columns * 8 == last and zero_shape in {None, (first, columns)} and _is_grouped(rows, first):
+    elif columns * 8 == last and zero_shape in {None, (first, columns)} and is_grouped(rows, first):
         shape = (last, rows)
-    elif columns == last * 2 and zero_shape is None and _is_grouped(rows * 16, first):
+    elif columns == last * 2 and zero_shape is None and is_grouped(rows * 16, first):
         shape = (last, rows * 16)
     elif zero_shape is not None and first == rows == zero_shape[0] and zero_shape[1] * 8 == last:
         shape = (rows, columns * 8)
@@ -325,7 +377,7 @@ def _marlin(group: Group, held: Stored) -> Weight | None:
     scales = group.get(".s")
     if scales is None or held.dtype != "int32" or len(held.shape) != 2:  # noqa: PLR2004  # a matrix
         return None
-    if scales.shape[1:] != (held.shape[1] // 2,) or not _is_grouped(held.shape[0] * 16, scales.shape[0]):
+    if scales.shape[1:] != (held.shape[1] // 2,) or not is_grouped(held.shape[0] * 16, scales.shape[0]):
         raise Unclear(_MISFIT)
     return Weight((held.shape[1] // 2, held.shape[0] * 16), "int4")
 
@@ -416,15 +468,45 @@ def _bnb_8bit(group: Group, held: Stored) -> Weight | None:
 # Scaled floats and integers of eight bits, and block floats of four and six -------------------------------------------
 
 
-def _scaled(group: Group, held: Stored) -> Weight | None:
-    """Read ``weight`` with ``weight_scale_inv`` or ``weight_scale``, as DeepSeek-V3 and compressed-tensors have it."""
-    return _with_scale(held, group.get("_scale_inv") or group.demand("_scale"))
+def _scaled(held: Stored, beside: Iterable[Stored]) -> Weight | None:
+    """Read a weight in eight bits beside its scales, of which the largest says how many elements share a byte."""
+    of_weights = [each for each in beside if scales.is_of_weights(each)]
+    if not of_weights:
+        return None
+    if not all(scales.fits(each, held) for each in of_weights):
+        raise Unclear(_MISFIT)
+    return _with_scale(held, max(of_weights, key=lambda each: each.numel))
 
 
-def _scaled_by_module(group: Group, held: Stored) -> Weight | None:
-    """Read ``weight`` with ``scale``, as DeepSeek's own inference code has it."""
-    scale = group.get(".scale") or group.get(".scale_weight")
-    return None if scale is None else _with_scale(held, scale)
+def _comfy(group: Group, held: Stored) -> Weight | None:
+    """Read ``weight`` beside ``comfy_quant``, which is JSON and names the format.
+
+    https://github.com/Comfy-Org/ComfyUI/blob/master/QUANTIZATION.md
+    """
+    value = group.demand(".comfy_quant").value
+    try:
+        said = load(value) if value else None
+    except MalformedJson:
+        return None
+    form = said.get("format") if isinstance(said, dict) else None
+    if form not in {"nvfp4", "mxfp4"} or held.dtype != "uint8" or not held.shape:
+        return None
+    return Weight((*held.shape[:-1], 2 * held.shape[-1]), str(form))
+
+
+def _svdquant(group: Group, held: Stored) -> Weight | None:
+    """Read ``qweight``, four bits a weight in the order of a kernel, beside ``wscales [in / group, out]``.
+
+    https://github.com/nunchaku-ai/nunchaku/blob/main/nunchaku/models/linear.py
+    """
+    scale, bias = group.get(".wscales"), group.get(".bias")
+    if scale is None or held.dtype not in {"int8", "uint8", "int32"} or len(scale.shape) != 2:  # noqa: PLR2004  # a matrix
+        return None
+    groups, out = scale.shape
+    into, rest = divmod(2 * held.nbytes, out) if out else (0, 1)
+    if rest or not is_grouped(into, groups) or (bias is not None and bias.shape != (out,)):
+        raise Unclear(_MISFIT)
+    return Weight((out, into), "fp4" if scale.dtype.startswith("float8_") else "int4")
 
 
 def _eetq(group: Group, held: Stored) -> Weight | None:
@@ -513,8 +595,6 @@ def _with_scale(held: Stored, scale: Stored) -> Weight | None:
         return _blocks_of_floats(held, scale)
     if held.dtype != "int8" and not held.dtype.startswith("float8_"):
         return None
-    if scale.numel > held.numel:
-        raise Unclear(_MISFIT)
     return Weight(held.shape, held.dtype)
 
 
@@ -819,23 +899,15 @@ LAYOUTS = (
         "the shapes of data and scale",
         ("_scale", "_zero_point", "_per_tensor_scale", "_act_per_tensor_scale", "_act_pre_scale", "_act_scale"),
     ),
+    Layout("ComfyUI", (".comfy_quant",), ".weight", _comfy, "what comfy_quant says", (".comfy_quant",)),
     Layout(
-        "scaled weights",
-        ("_scale_inv", "_scale"),
-        "",
-        _scaled,
-        "their shapes and scales",
-        _BESIDE_WEIGHT,
-        _AROUND_WEIGHT,
-    ),
-    Layout(
-        "scaled weights",
-        (".scale", ".scale_weight"),
-        ".weight",
-        _scaled_by_module,
-        "their shapes and scales",
-        (".scale", ".scale_weight"),
-        _AROUND_WEIGHT,
+        "SVDQuant",
+        (".wscales",),
+        ".qweight",
+        _svdquant,
+        "the shapes of qweight and wscales",
+        (".wscales", ".wzeros", ".wtscale", ".wcscales"),
+        ("smooth", "smooth_orig", "smooth_factor", "smooth_factor_orig"),
     ),
     Layout("MLX", (".scales",), ".weight", _mlx, "config.json and their shapes", (".scales", ".biases", ".qbiases")),
     Layout("HQQ", (".W_q",), ".W_q", _hqq, "their shape and nbits", _BESIDE_HQQ),
@@ -844,21 +916,34 @@ LAYOUTS = (
 
 _MARKS = tuple({mark for layout in LAYOUTS for mark in layout.marks})
 _LAST_PARTS = tuple({mark.rpartition(".")[2] for mark in _MARKS})
-# Scales of activations, which attention keeps beside its weights.
-_ACTIVATIONS = (".k_scale", ".v_scale", ".q_scale", ".prob_scale")
 # What other libraries keep packed weights in, whose width nothing tells: EXL2, EXL3, QuIP#, quanto, Quark, SpQR, 4/6.
 _CODES = (
-    *(".qweight", ".weight_packed", ".q_weight", ".codes", ".trellis", ".Qidxs", "._data", ".W_q", "_blocks"),
+    *(
+        ".weight",
+        ".qweight",
+        ".weight_packed",
+        ".q_weight",
+        ".codes",
+        ".trellis",
+        ".Qidxs",
+        "._data",
+        ".W_q",
+        "_blocks",
+    ),
     *("_qdata", ".dense_weights", ".quantized_weight_values"),
 )
-_ZERO_POINTS = ("int64", "int32")
 _WITH_SCALES = frozenset({"qint8", "quint8", "qint32", "quint4x2", "quint2x4"})
-_INTEGERS = {
-    "uint8": (".weight", *_CODES),
-    "uint32": (".weight", *_CODES),
-    "uint16": _CODES,
-    "int16": _CODES,
-    "int32": (".weight", *_CODES),
-    "int64": (".dense_weights",),
+_INTEGERS = frozenset({"bool"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)})
+_OF_WEIGHTS = re.compile(r".*_proj|.*_weight|.*kernel|w\d+")  # of fused experts, mostly: the key of a tensor
+# Floats of fewer bits than a byte, in safetensors and PyTorch: what they are, and what tells how many.
+_NARROW = {
+    IN_PAIRS: ("PyTorch's, which has two floats in an element", "their dtype"),
+    "float6_e2m3fn": ("floats of six bits", "their dtype"),
+    "float6_e3m2fn": ("floats of six bits", "their dtype"),
 }
-_TELLING = _WITH_SCALES | _INTEGERS.keys() | {IN_PAIRS}
+_EIGHT_BITS = frozenset({"int8", "uint8"})
+_TELLING = _WITH_SCALES | _INTEGERS | _NARROW.keys()
+# What a layer calls the one weight that it has, packed.
+_LONE = frozenset({"weight", "qweight", "weight_packed", "_weight_qdata", "W_q"})
+_BRANCHES = frozenset({"proj_down", "proj_up", "lora_down", "lora_up"})
+_ORDINARY = ("weight", "bias", "_g", "_v", "_orig")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Set
+from collections.abc import Hashable, Iterable, Iterator, Set
 
+from paramcount.files.buffer_names import Told, told
 from paramcount.files.packed import Config, unpacked
 from paramcount.files.stored import Stored
 from paramcount.inventory import EXTRA_STATE, Buffer, Inventory, Module, Note, Param, Special
-from paramcount.units import plural
+from paramcount.units import exact, plural
 
 __all__ = ["Stored", "inventory"]
-
-# What PyTorch's own modules register as buffers under names that no parameter of theirs has:
-# https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
-_BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
 
 def inventory(
@@ -57,6 +54,8 @@ def inventory(
         notes = (*notes, _extra_note(list(extra)))
     found = unpacked(given, config)
     overhead |= found.overhead
+    by_name = told(found.tensors, found.unclear | overhead) if buffers is None else Told({}, ())
+    are_buffers = by_name.buffers if buffers is None else buffers
     params, stored_buffers, scales = [], [], []
     firsts: dict[Hashable, str] = {}
     for tensor in found.tensors:
@@ -66,17 +65,16 @@ def inventory(
         if overhead and name in overhead:  # its module is that of the weight, which is added with that
             scales.append(_buffer(tensor, tied_to))
             continue
-        module, _, key = name.rpartition(".")
+        module = name.rpartition(".")[0]
         if module not in modules:
             _add_module(module, modules, types)
-        is_buffer = name in buffers if buffers is not None else key in _BUFFERS or name in found.buffers
-        if is_buffer and not tensor.packed:
+        if name in are_buffers and not tensor.packed:
             stored_buffers.append(_buffer(tensor, tied_to))
         else:
             # Up to what trains, the two have the same fields.
             params.append(Param(*tensor[:6], tied_to, tensor.packed))
-    if buffers is None and params:
-        notes = (*notes, _told_by_name(len(stored_buffers)))
+    if buffers is None and (params or stored_buffers):
+        notes = (*notes, *_told_by_name(by_name))
     return Inventory(
         target,
         source,
@@ -113,11 +111,25 @@ def _add_module(name: str, modules: dict[str, Module], types: dict[str, str]) ->
         modules[below] = Module(below, types.get(below, "") if types else "")
 
 
-def _told_by_name(number: int) -> Note:
+def _told_by_name(by_name: Told) -> Iterator[Note]:
+    number = len(by_name.buffers)
+    kinds: dict[str, list[str]] = {}
+    for name, kind in by_name.buffers.items():
+        kinds.setdefault(kind, []).append(name)
+    listed = "; ".join(f"{kind}: {_several(names)}" for kind, names in kinds.items())
     found = (
-        f"{plural(number, 'buffer')} {'is' if number == 1 else 'are'} told by name"
+        f"{plural(number, 'buffer')} {'is' if number == 1 else 'are'} told by name ({listed})"
         if number
         else "none has the name of a buffer"
     )
     message = f"the file does not say which tensors are buffers: {found}, and all others count as parameters"
-    return Note("buffers-by-name", "", message)
+    yield Note("buffers-by-name", "", message)
+    if doubtful := by_name.doubtful:
+        others = f", as {plural(len(doubtful) - 1, 'other')}," if len(doubtful) > 1 else ""
+        message = f"may be a buffer by its name{others} and counts as a parameter; --like MODEL decides"
+        yield Note("perhaps-buffer", doubtful[0], message)
+
+
+def _several(names: list[str]) -> str:
+    more = len(names) - 1
+    return names[0] if not more else f"{names[0]} and {exact(more)} more"
