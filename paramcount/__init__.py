@@ -125,9 +125,12 @@ def check(report: Report | nn.Module | str | PathLike[str], **limits: object) ->
 
 
 def _as_it_stands(model: nn.Module) -> Inventory:
+    from dataclasses import replace
+
     from torch import nn
 
     from paramcount.errors import BuildError, ParamcountError
+    from paramcount.modules.lightning_hooks import unsure_notes
     from paramcount.modules.read import read
 
     if not issubclass(
@@ -136,7 +139,8 @@ def _as_it_stands(model: nn.Module) -> Inventory:
         raise _no_model(model)
     name = type(model).__name__
     try:
-        return read(model, target=name, source="module")
+        inventory = read(model, target=name, source="module")
+        return replace(inventory, notes=(*unsure_notes(model), *inventory.notes))
     except ParamcountError:
         raise
     except Exception as error:

@@ -41,6 +41,7 @@ _FACTS = frozenset(
         "input",
         "unrouted",
         "search-cut",
+        "configured",
     }
 )
 

@@ -20,10 +20,15 @@ class ForwardFailed(Exception):
     """A model was built, and raised the cause when it was run with these inputs."""
 
 
+class HookFailed(Exception):
+    """A model was built, and the hook of this name, in which it makes its layers, raised the cause."""
+
+
 def build_error(target: str, error: BaseException) -> BuildError:
     """Return the BuildError for what ``target``'s own code raised, with the traceback trimmed to the user's frames."""
     forward = str(error) if isinstance(error, ForwardFailed) else None
-    error = error.__cause__ if isinstance(error, ForwardFailed) and error.__cause__ else error
+    hook = str(error) if isinstance(error, HookFailed) else None
+    error = error.__cause__ if isinstance(error, ForwardFailed | HookFailed) and error.__cause__ else error
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     details = "".join(traceback.format_list(frames)) + "".join(traceback.format_exception_only(error))
     if isinstance(error, SystemExit):
@@ -36,6 +41,12 @@ def build_error(target: str, error: BaseException) -> BuildError:
     if forward is not None:
         message = f"{target} was built, and its forward with input {forward} failed: {_said(error)}"
         hint = "give the shapes and dtypes that it takes: --input 1,3,224,224, or --input input_ids=1,128:int64"
+        return BuildError(message, hint=hint, details=details if frames else "")
+    if hook is not None:
+        message = f"{target} has no parameters before its {hook}(), which failed: {_said(error)}"
+        hint = (
+            "write a factory that gives it what it needs, calls that and returns the model, and count it: net.py:build"
+        )
         return BuildError(message, hint=hint, details=details if frames else "")
     message = f"{target} could not be built: {_said(error)}"
     return BuildError(message, hint=_hint(error), details=details if shows_a_place else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ def _is_overridden(kind: type, method: str) -> bool:
 
 
 def _note(name: str, module: nn.Module, method: str, counted: Sequence[Tensor] | None) -> Iterator[Note]:
-    registered = _registered(module)
+    registered = registered_parameters(module)
     who = f"{class_name(type(module))} has a {method}() of its own, which"
     if counted is not None and method == "named_parameters":
         # The count is over these, by definition.
@@ -52,7 +52,7 @@ def _note(name: str, module: nn.Module, method: str, counted: Sequence[Tensor] |
             yield Note("own-parameters", name, message)
         return
     reference = registered if counted is None else {id(tensor): tensor for tensor in counted}
-    whole = exact(sum(map(_numel, reference.values())))
+    whole = exact(elements(reference))
     most = 2 * len(reference) + _MOST_SURPLUS
     try:
         given = list(islice(iter(module.parameters()), most))
@@ -72,7 +72,7 @@ def _note(name: str, module: nn.Module, method: str, counted: Sequence[Tensor] |
     yield Note("own-parameters", name, f"{who} {said}: the count is over named_parameters()")
 
 
-def _registered(module: nn.Module) -> dict[int, Tensor]:
+def registered_parameters(module: nn.Module) -> dict[int, Tensor]:
     """Return all parameters at and below a module by ``id()``, whatever its class says of them."""
     found: dict[int, Tensor] = {}
     seen: set[int] = set()
@@ -85,6 +85,11 @@ def _registered(module: nn.Module) -> dict[int, Tensor]:
         found.update((id(param), param) for param in here._parameters.values() if param is not None)  # noqa: SLF001
         waiting.extend(child for child in here._modules.values() if child is not None)  # noqa: SLF001
     return found
+
+
+def elements(params: Mapping[int, Tensor]) -> int:
+    """Return how many elements parameters have; one that has no shape yet adds nothing."""
+    return sum(map(_numel, params.values()))
 
 
 def _numel(tensor: Tensor) -> int:

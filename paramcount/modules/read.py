@@ -16,6 +16,7 @@ from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.modules.adapters import find_adapters
 from paramcount.modules.attributes import class_name, definer
 from paramcount.modules.failure import without_hash
+from paramcount.modules.lightning_hooks import hook_notes
 from paramcount.modules.names import Names, names_in, repeat_notes
 from paramcount.modules.own_loading import find_special
 from paramcount.modules.own_parameters import own_parameters_notes
@@ -103,6 +104,7 @@ def read(model: nn.Module, *, target: str, source: str) -> Inventory:
         notes=(
             *names.notes,
             *own_parameters_notes(firsts, [tensor for _, tensor in asked] if asks else None),
+            *hook_notes(firsts),
             *packed_notes(stock.all_params()),
             *sharded_notes(stock),
             *of_adapters,

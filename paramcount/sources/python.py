@@ -64,12 +64,18 @@ def read(target: Target, name: str) -> Inventory:
     )
 
     def construct() -> nn.Module:
-        with on_loan(code):
-            module = load(code, target.word)
-            found, label = _find(module, match["attr"], target)
-            return _instance(found, target.args, label)
+        module = load(code, target.word)
+        found, label = _find(module, match["attr"], target)
+        return _instance(found, target.args, label)
 
-    return take_inventory(construct, target=target.word, source="python", device=target.device, inputs=target.inputs)
+    return take_inventory(
+        construct,
+        target=target.word,
+        source="python",
+        device=target.device,
+        inputs=target.inputs,
+        within=lambda: on_loan(code),
+    )
 
 
 def _find(module: ModuleType, attr: str | None, target: Target) -> tuple[Any, str]:
@@ -144,7 +150,7 @@ def _is_parameterless(thing: Any, args: Mapping[str, Any]) -> bool:
     if not _is_instance(thing) and not inspect.isclass(thing):
         return False  # a factory may do much
     try:
-        return not _has_parameters(thing if _is_instance(thing) else thing(**args))
+        return not _has_parameters(thing if _is_instance(thing) else _called(thing, args))
     except Exception:  # noqa: BLE001  # whatever a user's constructor raises
         return False
 
@@ -208,7 +214,7 @@ def _instance(found: Any, args: Mapping[str, Any], label: str) -> nn.Module:
     problems = _mismatches(found, args, label)
     if problems:
         raise BuildError(f"{label} {problems[0]}", hint=problems[1])
-    model = found(**args)
+    model = _called(found, args)
     if not isinstance(model, nn.Module):
         returned = "None" if model is None else _article(type(model).__name__)
         kind = (
@@ -218,6 +224,20 @@ def _instance(found: Any, args: Mapping[str, Any], label: str) -> nn.Module:
         )
         raise BuildError(f"{label} {kind}", hint=_NAME_ONE)
     return model
+
+
+def _called(function: Callable[..., Any], args: Mapping[str, Any]) -> Any:
+    """Call ``function`` with ``args`` by name, also where it takes some by their place only."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # written in C, or with a signature of its own making
+        return function(**args)
+    by_place = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    while by_place and by_place[-1].name not in args:
+        by_place.pop()  # all that follows the last one given has its default
+    taken = {p.name for p in by_place}
+    rest = {name: value for name, value in args.items() if name not in taken}
+    return function(*(args.get(p.name, p.default) for p in by_place), **rest)
 
 
 def _article(noun: str) -> str:
@@ -234,7 +254,7 @@ def _mismatches(function: Callable[..., Any], args: Mapping[str, Any], label: st
         return None
     name = getattr(function, "__name__", "it")
     parameters = signature.parameters.values()
-    keywords = [p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
+    keywords = [p.name for p in parameters if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for key in args:
             if key not in keywords:

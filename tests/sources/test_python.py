@@ -404,3 +404,21 @@ def test_a_module_that_imports_as_soon_as_it_is_asked_is_not_asked(folder: Path)
     finally:
         sys.modules.pop("net_optional", None)  # which stay where they are: they are nobody's code
         sys.modules.pop("net_other", None)
+
+
+def test_an_argument_that_is_taken_by_its_place_only_is_given_by_its_name(folder: Path) -> None:
+    write(
+        "net.py",
+        """
+        from torch import nn
+
+        class Net(nn.Module):
+            def __init__(self, width, depth=2, size=3, /, *, bias=True):
+                super().__init__()
+                self.fc = nn.Linear(width * depth, size, bias=bias)
+        """,
+    )
+    assert "-a width=…" in (failure("net.py:Net").hint or "")
+    assert paramcount.count("net.py:Net", args={"width": 4}).total == 8 * 3 + 3
+    assert paramcount.count("net.py:Net", args={"size": 5, "width": 4, "bias": False}).total == 8 * 5
+    assert "no argument 'widht'" in failure("net.py:Net", args={"widht": 4}).message
