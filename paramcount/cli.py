@@ -27,6 +27,7 @@ from paramcount.errors import (
     gravest,
 )
 from paramcount.files.patience import DEFAULT, patience
+from paramcount.harmless import in_json
 
 _LONGEST_TIMEOUT = 86_400  # seconds, a day
 # By the module of each, under paramcount.commands: one is imported where it is wanted, or where all are listed.
@@ -192,4 +193,4 @@ def _json_error(args: Sequence[str], error: ParamcountError) -> None:
     asked = " ".join(args)
     if any(f"{option}json" in asked for option in ("-f ", "-f", "--format ", "--format=")):
         errors = [{"target": None, "code": error.code, "message": error.message, "hint": error.hint}]
-        print(json.dumps(document([], errors), indent=2))
+        print(in_json(json.dumps(document([], errors), indent=2)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from paramcount.harmless import shortened
 from paramcount.urls import without_secrets
 
 EXIT_OK = 0
@@ -13,6 +14,9 @@ EXIT_UNREADABLE = 3
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141
+
+_LONGEST_MESSAGE = 10_000  # characters
+_LONGEST_DETAILS = 200_000
 
 # Of several exit codes the one that says most about what to mend first: a usage error hides all that follows it.
 _GRAVEST_FIRST = (EXIT_INTERRUPTED, EXIT_BUG, EXIT_USAGE, EXIT_UNREADABLE, EXIT_DIFFERS, EXIT_OK)
@@ -36,18 +40,34 @@ class ParamcountError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None, details: str = "") -> None:
         """Keep the parts apart, so that each output can show them in its own way, and no URL's secrets in any."""
-        self.message = without_secrets(message)
+        self._hidden: tuple[str, ...] = ()
+        self.message = self._fit(message)
         super().__init__(self.message)
-        self.hint = None if hint is None else without_secrets(hint)
-        self.details = without_secrets(details)
+        self.hint = None if hint is None else self._fit(hint)
+        self.details = self._fit(details, _LONGEST_DETAILS)
         self.traceback = ""
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Leave these texts out of all that is said, the messages of libraries included."""
+        self._hidden = tuple(secrets)
+        if self._hidden:
+            self.message, self.details = self._fit(self.message), self._fit(self.details, _LONGEST_DETAILS)
+            self.hint = None if self.hint is None else self._fit(self.hint)
+            self.traceback = self._fit(self.traceback, _LONGEST_DETAILS)
+            self.args = (self.message,)
+
+    def _fit(self, text: str, most: int = _LONGEST_MESSAGE) -> str:
+        text = without_secrets(text)
+        for secret in self._hidden:
+            text = text.replace(secret, "…")
+        return shortened(text, most)
 
     def keep_traceback(self) -> None:
         """Put the whole traceback of the cause where it survives pickling."""
         if self.__cause__:
             import traceback
 
-            self.traceback = without_secrets("".join(traceback.format_exception(self.__cause__)))
+            self.traceback = self._fit("".join(traceback.format_exception(self.__cause__)), _LONGEST_DETAILS)
 
     def __str__(self) -> str:
         """Return the message, and the hint after it."""

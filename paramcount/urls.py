@@ -8,10 +8,13 @@ from typing import NamedTuple
 # Of two letters and more, as C:\ is a drive; simplecache::s3://… is how fsspec chains protocols.
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]+"
 _URL = rf"(?:{_SCHEME}::)*(?P<scheme>{_SCHEME})://"
-_START = _URL.replace("?P<scheme>", "?:")
-_IN_TEXT = _START + r"[^\s'\"<>`]*[^\s'\"<>`?!.,:;)]"  # the text's own stops are not the URL's
-_CHAINED = f"::(?={_START})"  # zip://model.pt::https://host/x.zip
-_PREFIX = rf"\w+:(?={_START})"
+# Begun only where no longer one begins, so that each character is looked at once.
+_HEAD = re.compile(r"(?<![A-Za-z0-9+.\-])[0-9+.\-]*(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]+)://")
+_IN_TEXT = re.compile(rf"{_HEAD.pattern}[^\s'\"<>`]*")
+# In a path: another address with its colon and slashes escaped, or without its protocol.
+_USER_INSIDE = re.compile(r"(?:(?<=%3A%2F%2F)|(?<=%3a%2f%2f))[^/]{1,400}(?:%40|@)|(?<=/)[^/@:]{1,200}:[^/@]{1,200}@")
+_TOKEN = re.compile(r"\b(hf_)[A-Za-z0-9]{20,}")  # https://huggingface.co/docs/hub/security-tokens
+_SHORTEST_SECRET = 3  # characters that are looked for in the messages of libraries
 _WEB = {"http", "https"}
 # hf://gpt2@main/… is a revision, abfs://container@account/… a container: no secrets.
 _AT_NAMES = {"hf", "abfs", "abfss", "wasb", "wasbs"}
@@ -72,34 +75,78 @@ def parted(word: str, form: re.Pattern[str]) -> tuple[str, str | None] | None:
 
 def shown(word: str) -> str:
     """Return a word as it may be shown: of a URL no user, no password, no query and no fragment."""
-    if "://" not in word:  # as nearly always
-        return word
-    prefix = re.match(_PREFIX, word, re.ASCII)
-    if prefix is not None:  # safetensors:https://…
-        return prefix[0] + shown(word[prefix.end() :])
-    start = _start(word)
-    if start is None:
-        return word
-    chained = re.split(_CHAINED, word, flags=re.ASCII)
-    if len(chained) > 1:
-        return "::".join(map(shown, chained))
-    host = re.compile(r"[^/?#]*").match(word, start.end())
-    assert host is not None  # noqa: S101  # it may be empty
-    address = word
-    if scheme(word) not in _AT_NAMES and _has_user(host[0]):
-        address = start[0] + word[start.end() :].rpartition("@")[2]
-    elif scheme(word) not in _AT_NAMES:
-        address = start[0] + host[0].rpartition("@")[2] + word[host.end() :]
-    root, path, _ = split(address)
-    return root + path
+    return _cleaned(word)[0] if "://" in word else word  # which it nearly never is
+
+
+def secrets(word: str) -> list[str]:
+    """Return what must not be shown of a word, in each form that a library may write it in, the longest first."""
+    from urllib.parse import unquote
+
+    dropped = _cleaned(word)[1] if "://" in word else []
+    forms = {form for text in dropped for form in (text, unquote(text))}
+    parts = {part for form in forms for part in re.split(r"[?&#:@]|(?<==)", form)}
+    return sorted((text for text in forms | parts if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _cleaned(word: str) -> tuple[str, list[str]]:
+    """Return a word as it may be shown, and what was dropped: of each address in it, one in another included."""
+    heads = list(_HEAD.finditer(word))
+    if not heads:
+        return word, []
+    kept, dropped = [word[: heads[0].start()]], []
+    in_query = False
+    for head, after in zip(heads, [*heads[1:], None], strict=True):
+        rest = word[head.end() : after.start() if after else None]
+        if in_query:
+            dropped.append(head[0] + rest)
+        else:
+            user, rest = _user(head["scheme"].lower(), rest)
+            path, query = _query(head["scheme"].lower(), rest)
+            kept += [head[0], path]
+            dropped += [user, query]
+            in_query = bool(query)
+        if after and in_query and rest.endswith("::"):
+            kept.append("::")
+            in_query = False
+    return "".join(kept), list(filter(None, dropped))
+
+
+def _user(protocol: str, rest: str) -> tuple[str, str]:
+    """Return the user of an address, with the password, and what follows."""
+    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" in host and (protocol not in _AT_NAMES or ":" in host.rpartition("@")[0]):
+        user = host.rpartition("@")[0]
+    elif "@" in host or protocol in _AT_NAMES or not _has_user(host):
+        user = ""
+    elif "@" in rest:
+        user = rest.rpartition("@")[0]
+    else:
+        return rest, ""
+    rest = rest[len(user) + 1 :] if user else rest
+    inside = _USER_INSIDE.findall(rest)
+    return " ".join([user, *inside]).strip(), _USER_INSIDE.sub("", rest) if inside else rest
+
+
+def _query(protocol: str, rest: str) -> tuple[str, str]:
+    found = re.search("[?#]" if protocol in _WEB else "[?]", rest)
+    return (rest, "") if found is None else (rest[: found.start()], rest[found.start() :].removesuffix("::"))
 
 
 def _has_user(host: str) -> bool:
     """Whether what stands for the host is the first half of user:password@host, with a / or ? in the password."""
     _, colon, port = host.rpartition(":")
-    return bool(colon) and "@" not in host and not host.startswith("[") and not port.isdigit() and port != ""
+    return bool(colon) and not host.startswith("[") and not port.isdigit() and port != ""
 
 
 def without_secrets(text: str) -> str:
-    """Return a text with each URL in it as it may be shown."""
-    return re.sub(_IN_TEXT, lambda found: shown(found[0]), text, flags=re.ASCII) if "://" in text else text
+    """Return a text with each URL in it as it may be shown, in a time that goes by its length."""
+    if "://" in text:
+        text = _IN_TEXT.sub(_shown_in_text, text)
+    return _TOKEN.sub(r"\1…", text) if "hf_" in text else text
+
+
+def _shown_in_text(found: re.Match[str]) -> str:
+    address = found[0].rstrip("?!.,:;)")  # the text's own stops are not the address's
+    if not address.endswith("//"):
+        return shown(address) + found[0][len(address) :]
+    return found[0] if len(found[0]) - len(address) < 2 else shown(found[0])  # noqa: PLR2004  # one stop

@@ -37,6 +37,7 @@ LAYERS = (
     ("paramcount.inputs",),
     (
         "paramcount.errors",
+        "paramcount.harmless",
         "paramcount.jsons",
         "paramcount.pause",
         "paramcount.shards",

@@ -18,6 +18,7 @@ from paramcount.commands.session import Output, Session, encodable
 from paramcount.commands.specs import Jobs, Names, ShardOf, job, mistakes, sharded
 from paramcount.errors import ParamcountError, UsageError, closest, did_you_mean, gravest
 from paramcount.grid import Grid, Result, Style
+from paramcount.harmless import visible
 from paramcount.renderers import renderer
 from paramcount.urls import shown
 
@@ -166,4 +167,4 @@ def _tell_github(result: Result, *, annotate: bool) -> None:
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
         except OSError as error:
-            print(f"warning: cannot write the step summary: {error}", file=sys.stderr)
+            print(visible(f"warning: cannot write the step summary: {error}"), file=sys.stderr)

@@ -11,6 +11,7 @@ from paramcount.commands.counting import Failure, count_all
 from paramcount.commands.session import Output, Session
 from paramcount.commands.specs import Jobs, Names, job
 from paramcount.errors import EXIT_DIFFERS, Interrupted, UsageError, gravest
+from paramcount.harmless import visible
 from paramcount.units import plural
 
 
@@ -61,5 +62,6 @@ def lock(
                 said += [f"{spec.name}: {difference}" for difference in differences(before, entry)]
         if not check and (said or not old.exists):
             file.write(dumps(new).rstrip("\n"))
-        stdout.write("\n".join(said or [f"{path.name} is up to date: {plural(len(new.entries), 'model')}"]))
+        lines = said or [f"{path.name} is up to date: {plural(len(new.entries), 'model')}"]
+        stdout.write("\n".join(map(visible, lines)))
     return gravest([*session.exit_codes, *([EXIT_DIFFERS] if check and said else [])])

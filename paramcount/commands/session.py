@@ -16,6 +16,7 @@ from paramcount import __version__
 from paramcount.errors import EXIT_CLOSED_PIPE, ParamcountError, UsageError
 from paramcount.files.patience import seconds
 from paramcount.grid import Style
+from paramcount.harmless import visible, visible_lines
 
 if TYPE_CHECKING:
     from paramcount.cache import Cache
@@ -80,7 +81,7 @@ class Session:
         ) in error.message
         about = f"{subject}: " if subject and not is_named else ""
         lines = [f"{about}{error.message}", *([error.hint] if error.hint else [])]
-        self._say("error", "\n  ".join(lines), "bold red")
+        self._say("error", "\n  ".join(map(visible, lines)), "bold red")
         error.keep_traceback()
         details = error.traceback if self.verbose and error.traceback else error.details
         if details and details not in self._told:  # of one file that is broken, for each target in it
@@ -109,12 +110,10 @@ class Session:
     def warn(self, texts: Iterable[str]) -> None:
         """Say what a result of bare numbers cannot."""
         for text in texts:
-            self._say("warning", text, "yellow")
+            self._say("warning", visible(text), "yellow")
 
     def _say(self, label: str, text: str, style: str) -> None:
         stream = sys.stderr
-        # A name, or what a user's exception says, must not act on the terminal.
-        text = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
         if self._colored(stream):
             from rich.console import Console
             from rich.text import Text
@@ -126,7 +125,7 @@ class Session:
 
     def _plain(self, text: str) -> None:
         with suppress(BrokenPipeError):
-            print(encodable(text.rstrip("\n"), sys.stderr), file=sys.stderr)
+            print(encodable(visible_lines(text.rstrip("\n")), sys.stderr), file=sys.stderr)
 
     @contextmanager
     def working(self, on: str) -> Iterator[Callable[[str], None]]:
@@ -138,13 +137,14 @@ class Session:
 
         from rich.console import Console
         from rich.status import Status
+        from rich.text import Text
 
-        status = Status(on, console=Console(file=sys.stderr), refresh_per_second=8)
+        status = Status(Text(visible(on)), console=Console(file=sys.stderr), refresh_per_second=8)
         timer = threading.Timer(_A_MOMENT, status.start)
         timer.daemon = True
         timer.start()
         try:
-            yield status.update
+            yield lambda text: status.update(Text(visible(text)))
         finally:
             timer.cancel()
             timer.join()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, ShareAtLeast, ShareAtMost
+from paramcount.harmless import visible
 from paramcount.units import exact, size
 
 _SMALLEST_WITH_TWO_DECIMALS = 0.1
 
 
 def printed(cell: Cell, column: Column) -> str:
-    """Return a cell's text; control characters are spelt out, so that no name can break a line or a terminal."""
+    """Return a cell's text, in which no name can break a line, a terminal or a log."""
     if cell is None:
         return "?"
     if isinstance(cell, str):
@@ -40,11 +41,6 @@ def percent(share: float) -> str:
     return text
 
 
-def visible(text: str) -> str:
-    """Return ``text`` with its control characters escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
 def own_names(grid: Grid) -> list[str]:
     """Return each row's name without the name of the row that it is beneath."""
     names: list[str] = []
@@ -52,7 +48,7 @@ def own_names(grid: Grid) -> list[str]:
     for row in grid.rows:
         while above and above[-1][0] >= row.depth:
             above.pop()
-        name = printed(row.cells[0], grid.columns[0])
-        names.append(name.removeprefix(f"{above[-1][1]}.") if above else name)
+        name = str(row.cells[0])
+        names.append(visible(name.removeprefix(f"{above[-1][1]}.") if above else name))
         above.append((row.depth, name))
     return names

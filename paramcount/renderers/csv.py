@@ -1,11 +1,15 @@
-"""Comma-separated values (RFC 4180): one header whatever the number of targets, every number with all its digits."""
+"""Comma-separated values (RFC 4180): one header whatever the number of targets, every number with all its digits.
+
+Names are as in a table, without control characters; one that a spreadsheet would calculate has an apostrophe in front.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from paramcount.grid import Grid, Result, Style
+from paramcount.grid import Cell, Grid, Result, Style
+from paramcount.harmless import cell
 
 _ENDING = "\r\n"  # told to the writer, which quotes a cell that holds any character of it
 
@@ -41,6 +45,11 @@ def _records(table: Grid) -> list[dict[str, object]]:
     """Return the rows by the keys of their columns, those that sum up the others first; what is not known is blank."""
     keys = [column.key for column in table.columns]
     return [
-        {"target": table.subject} | {key: cell for key, cell in zip(keys, row.cells, strict=True) if cell is not None}
+        {"target": cell(table.subject)}
+        | {key: _written(value) for key, value in zip(keys, row.cells, strict=True) if value is not None}
         for row in (*table.totals, *table.rows)
     ]
+
+
+def _written(value: Cell) -> object:
+    return cell(value) if isinstance(value, str) else value

@@ -6,20 +6,18 @@ https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from paramcount.grid import Result, Style
-from paramcount.renderers.findings import Issue, issues, spelt_out
+from paramcount.harmless import visible_lines
+from paramcount.renderers.findings import Issue, issues
 from paramcount.units import plural
 
 # A step may have ten annotations of a kind, the runner drops the rest: _maxCountPerIssueType in
 # https://github.com/actions/runner/blob/main/src/Runner.Worker/ExecutionContext.cs
 _MOST = 10
-_DATA = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
+_DATA = str.maketrans({"%": "%25", "\n": "%0A"})
 _PROPERTY = _DATA | str.maketrans({":": "%3A", ",": "%2C"})
-# The log that shows a message acts on control characters, and nothing would escape them.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def render(result: Result, style: Style) -> str:  # noqa: ARG001
@@ -60,4 +58,4 @@ def _command(command: str, properties: Mapping[str, str], message: str) -> str:
 
 
 def _escaped(text: str, escapes: Mapping[int, str]) -> str:
-    return spelt_out(text, _CONTROLS).translate(escapes)
+    return visible_lines(text).translate(escapes)  # the log that shows a message acts on control characters

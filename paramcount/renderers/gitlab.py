@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from paramcount.grid import Result, Style
 from paramcount.renderers.findings import Issue, Place, issues, somewhere
+from paramcount.renderers.json import dumps
 
 _SEVERITIES = {"error": "critical", "finding": "major"}  # of info, minor, major, critical and blocker
 
@@ -14,7 +14,7 @@ _SEVERITIES = {"error": "critical", "finding": "major"}  # of info, minor, major
 def render(result: Result, style: Style) -> str:  # noqa: ARG001
     """Return an array with an object for each error and finding: a remark is no degradation of a model."""
     found = [issue for issue in issues(result.to_dict()) if issue.kind != "remark"]
-    return json.dumps([_degradation(issue, issue.place or somewhere(found)) for issue in found], indent=2)
+    return dumps([_degradation(issue, issue.place or somewhere(found)) for issue in found])
 
 
 def _degradation(issue: Issue, place: Place) -> dict[str, Any]:

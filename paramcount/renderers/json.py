@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 
 from paramcount.grid import Result, Style
+from paramcount.harmless import in_json
 
 
 def render(result: Result, style: Style) -> str:  # noqa: ARG001
     """Return the document; ASCII only, so that it survives every encoding."""
-    return json.dumps(result.to_dict(), indent=2)
+    return dumps(result.to_dict())
+
+
+def dumps(document: object) -> str:
+    """Return a value as JSON, in which every name is exact, and nothing acts on a log."""
+    return in_json(json.dumps(document, indent=2))

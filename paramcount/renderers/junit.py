@@ -6,17 +6,14 @@ https://github.com/jenkinsci/xunit-plugin/blob/master/src/main/resources/org/jen
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from paramcount.grid import Result, Style
-from paramcount.renderers.findings import Issue, issues, spelt_out, statuses
+from paramcount.harmless import visible_lines
+from paramcount.renderers.findings import Issue, issues, statuses
 
-# All but what https://www.w3.org/TR/xml/#charsets allows, and the carriage return, of which a parser makes a line
-# feed: https://www.w3.org/TR/xml/#sec-line-ends.
-_ILLEGAL = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _OUTCOMES = {"over": "failure", "error": "error"}  # what a test has inside, by the status of its model
 
 
@@ -63,4 +60,4 @@ def _line(issue: Issue) -> str:
 
 
 def _legal(text: str) -> str:
-    return spelt_out(text, _ILLEGAL)
+    return visible_lines(text)  # all that is left is in https://www.w3.org/TR/xml/#charsets

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 
 from paramcount.grid import Cell, Column, Grid, Result, Row, Style
-from paramcount.renderers.cells import printed, visible
+from paramcount.harmless import visible
+from paramcount.renderers.cells import printed
 
 # What Markdown takes for its own. An underscore within a word means nothing to it.
 _SPECIAL = re.compile(r"[\\`*\[~|&<>]|(?<![^\W_])_|_(?![^\W_])")
@@ -72,7 +73,7 @@ def _code(text: str) -> str:
     """Return a code span, fenced with more backticks than the text has in a row; a table needs its pipes escaped."""
     if not text:
         return ""
-    if "\\|" in text:  # which the tables of different programs read in different ways
+    if "\\|" in text or "##" in text:  # tables of different programs read the one in different ways; runners obey ##[
         return f"<code>{re.sub(r'[^a-zA-Z0-9]', lambda char: f'&#{ord(char[0])};', text)}</code>"
     fence = "`" * (max(map(len, re.findall(r"`+", text)), default=0) + 1)
     is_stripped = text.strip(" ") != "" and text.startswith(" ") and text.endswith(" ")

@@ -6,13 +6,13 @@ it GitHub asks for: https://docs.github.com/en/code-security/code-scanning/integ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 from paramcount.grid import Result, Style
 from paramcount.renderers.findings import Issue, Place, issues, somewhere, statuses
+from paramcount.renderers.json import dumps
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {"finding": "error", "remark": "note"}
@@ -55,7 +55,7 @@ def render(result: Result, style: Style) -> str:  # noqa: ARG001
         "invocations": [invocation],
         "results": [_result(issue, rules, somewhere(found)) for issue in results],
     }
-    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
+    return dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def _descriptor(rule: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _GAP = "  "  # between columns
 _BAR = 10  # columns
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _NARROWEST_TEXT = 12
+_WIDEST = 200  # columns that a cell may take from every row
 # Names are cut last, and no shorter than they must be: to 24 columns while all the numbers stay, at worst to 8.
 _SHORT_NAME, _SHORTEST_NAME = 24, 8
 _RANK_OF_ZEROS = 2  # as Column.expendable
@@ -65,10 +66,13 @@ class _Strip:
     least: int  # columns that it may be cut down to
     kind: str
     style: str = ""
+    may_stick_out: bool = False  # a cell that is longer than the column
 
     def fitted(self, cell: str) -> str:
         """Return a cell, or the title, as wide as the column."""
         missing = self.width - cell_len(cell)
+        if missing < 0 and self.may_stick_out:
+            return cell
         if missing < 0:
             return _end(cell, self.width) if self.kind == "name" else f"{set_cell_size(cell, self.width - 1)}…"
         return cell + " " * missing if self.is_left else " " * missing + cell
@@ -84,7 +88,8 @@ class _Strip:
 
 
 def _strip(title: str, cells: Sequence[str], kind: str, style: str = "") -> _Strip:
-    width = max(map(cell_len, (title, *cells)))
+    # No row is padded to a name that is far longer than the others.
+    width = max(min(cell_len(cell), _WIDEST) for cell in (title, *cells))
     return _Strip(title, cells, width, width, kind, style)
 
 
@@ -92,6 +97,7 @@ def _end(name: str, width: int) -> str:
     """Return the end of a name, where siblings differ, as far in as the whole name is."""
     text = name.lstrip(" ")
     indent = min(len(name) - len(text), width // 2)
+    text = text[-width:]  # no character is narrower than a column, but for marks
     while cell_len(text) > width - indent - 1:
         text = text[1:]
     return set_cell_size(f"{' ' * indent}…{text}", width)
@@ -106,7 +112,7 @@ def _fitting(grid: Grid, width: int | None) -> list[_Strip]:
     strips: list[_Strip] = []
     for strips in _layouts(grid):
         if width is None:
-            return strips
+            return [replace(strip, may_stick_out=True) for strip in strips]
         if _width([replace(strip, width=strip.least) for strip in strips]) <= width:
             break
     excess = _width(strips) - (width or 0)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TextIO
 from rich.text import Text
 
 from paramcount.grid import Grid, Remark, Style
-from paramcount.renderers.cells import visible
+from paramcount.harmless import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_MOST_LINES = 40  # that one text is wrapped to
 _NARROWEST = 20  # columns that wrapped text gets, however far it is indented
 
 
@@ -33,9 +34,13 @@ def wrapped(text: Text, width: int | None, *, first: str = "", rest: str = "") -
     if width is None or text.cell_len <= width - len(first):
         lines = [text]
     else:
+        text = text.copy()
+        text.truncate(_MOST_LINES * width, overflow="ellipsis")
         lines = list(text.wrap(_console(io.StringIO()), max(width - max(len(first), len(rest)), _NARROWEST)))
     for line in lines:
         line.rstrip()
+        if line.plain.lstrip().startswith("::"):  # which a line of a log of CI must not
+            line.plain = line.plain.replace(":", "\ua789", 1)
     return [Text.assemble((rest if number else first, "dim"), line) for number, line in enumerate(lines)]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from paramcount.grid import Column, Grid, Result, Row, Style, is_nothing
-from paramcount.renderers.cells import own_names, printed, visible
+from paramcount.harmless import visible
+from paramcount.renderers.cells import own_names, printed
 from paramcount.renderers.terminal import drawn, footing, wrapped
 
 _SELF_EXPLANATORY = {

@@ -11,11 +11,19 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from paramcount.errors import BuildError, MissingLibrary, UnknownTarget, UsageError, closest, did_you_mean
+from paramcount.errors import (
+    BuildError,
+    MissingLibrary,
+    ParamcountError,
+    UnknownTarget,
+    UsageError,
+    closest,
+    did_you_mean,
+)
 from paramcount.files.kinds import kind as kind_of
 from paramcount.files.ranges import expanded, held, is_file, is_pipe, last, listed, within
 from paramcount.inventory import Inventory
-from paramcount.urls import is_url, is_web, parted, shown, split
+from paramcount.urls import is_url, is_web, parted, secrets, shown, split
 
 if TYPE_CHECKING:
     from paramcount.inputs import Input
@@ -124,12 +132,14 @@ def read(target: Target) -> Inventory:
         ParamcountError: no source claims its word, it does not exist, or no model came of it.
 
     """
-    source, name = resolve(target.word)
     try:
+        source, name = resolve(target.word)
         return source.read(replace(target, word=shown(target.word)), name)
-    except UnknownTarget as error:
-        if isinstance(error.__cause__, ModuleNotFoundError) and (meant := _prefixed(target.word)):
+    except ParamcountError as error:
+        unknown_module = isinstance(error, UnknownTarget) and isinstance(error.__cause__, ModuleNotFoundError)
+        if unknown_module and (meant := _prefixed(target.word)):
             error.hint = did_you_mean(meant)  # a misspelt prefix reads as the name of a module
+        error.hide(secrets(target.word))
         raise
 
 

@@ -64,6 +64,13 @@ HOSTILE = (
     "层归一化",
     "emoji🙂",
     "e\u0301",
+    "::error::x",
+    " ::stop-commands::x",
+    "##[error]x",
+    "a ###vso[task.complete]",
+    "@SUM(1)",
+    "+1",
+    "\t=1",
 )
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from paramcount.grid import AtLeast, Cell, Column, Grid, Kind, Row, ShareAtLeast, ShareAtMost
-from paramcount.renderers.cells import own_names, printed, visible
+from paramcount.harmless import visible
+from paramcount.renderers.cells import own_names, printed
 
 
 @pytest.mark.parametrize(
