@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from paramcount import __version__
-from paramcount.errors import EXIT_CLOSED_PIPE, EXIT_OK, EXIT_USAGE
+from paramcount.errors import EXIT_CLOSED_PIPE, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE
 
 _OBJECTS_BETWEEN_COLLECTIONS = 500_000  # by default 700: what reading a large file makes stays until the end
 
@@ -22,7 +22,7 @@ def run() -> NoReturn:
         if getattr(sys, name) is None:  # the shell closed it: 2>&-
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115  # for all of the run
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that drafts and children go, too
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(EXIT_TERMINATED))  # until there is more to end
     code = EXIT_OK
     try:
         code = _answer(sys.argv[1:])
@@ -46,5 +46,7 @@ def _answer(args: list[str]) -> int:
         print(f"paramcount {__version__}")
         return EXIT_OK
     from paramcount.cli import main
+    from paramcount.signals import end_on_sigterm
 
+    end_on_sigterm()
     return main(args)

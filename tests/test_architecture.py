@@ -40,6 +40,7 @@ LAYERS = (
         "paramcount.harmless",
         "paramcount.jsons",
         "paramcount.pause",
+        "paramcount.signals",
         "paramcount.shards",
         "paramcount.typed_json",
         "paramcount.units",

@@ -19,6 +19,7 @@ from paramcount import __version__
 from paramcount.commands.session import Session, encodable, others_print_to_stderr
 from paramcount.errors import EXIT_INTERRUPTED, EXIT_OK, Bug, BuildCrash, Interrupted, ParamcountError
 from paramcount.pause import paused_collector
+from paramcount.signals import others_code, undone
 from paramcount.units import plural
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 def _outcome(job: Job[Counted]) -> Counted | Failure:
-    with _interrupts() as seen:
+    with _interrupts() as seen, others_code():
         result = _tried(job)
     return _interrupted(job) if seen else result
 
@@ -144,7 +145,7 @@ def _interrupted(job: Job[Any]) -> Failure:
 
 def _count_in_workers(session: Session, jobs: Sequence[Job[Counted]], processes: int) -> list[Counted | Failure]:
     crew = _Crew(jobs)
-    with session.working(f"counting {plural(len(jobs), 'model')}") as say, others_print_to_stderr():
+    with session.working(f"counting {plural(len(jobs), 'model')}") as say, others_print_to_stderr(), undone(crew.kill):
         try:
             with _interrupts() as seen:
                 if left := crew.recall():
@@ -305,6 +306,11 @@ class _Crew(Generic[Counted]):
                 self._logs[worker.number] = worker.hand_over_log(self._kept)
             worker.stop()
         self._workers.clear()
+
+    def kill(self) -> None:
+        """End all workers, and leave the rest to the end of the program."""
+        for worker in self._workers:
+            worker.kill()
 
     def show_log(self, number: int) -> None:
         """Show what a job printed."""

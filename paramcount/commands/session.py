@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, TextIO
@@ -17,6 +17,7 @@ from paramcount.errors import EXIT_CLOSED_PIPE, ParamcountError, UsageError
 from paramcount.files.patience import seconds
 from paramcount.grid import Style
 from paramcount.harmless import visible, visible_lines
+from paramcount.signals import undone
 
 if TYPE_CHECKING:
     from paramcount.cache import Cache
@@ -284,10 +285,16 @@ class Output:
 
     def __enter__(self) -> Output:
         """Return itself; when it is left, what was not written is dropped."""
+        self._stack = ExitStack()
+        self._stack.callback(self._drop)
+        self._stack.enter_context(undone(self._drop))
         return self
 
     def __exit__(self, *_: object) -> None:
         """Drop what was not written."""
+        self._stack.close()
+
+    def _drop(self) -> None:
         if self._draft is not None:
             self._draft.close()
             if self._draft.name != str(self._path):

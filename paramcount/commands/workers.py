@@ -208,12 +208,16 @@ class Worker:
 
     def stop(self) -> None:
         """End the process at once, and what its model started: threads, or what is done at exit, may take for ever."""
-        with suppress(OSError):  # it has come to no session of its own yet, or nothing of it is left
-            os.killpg(self._process.pid or 0, signal.SIGKILL)
-        self._process.kill()
+        self.kill()
         self._process.join()
         self._process.close()
         self._close()
+
+    def kill(self) -> None:
+        """Kill the process and what its model started, and wait for nothing."""
+        with suppress(OSError):  # it has come to no session of its own yet, or nothing of it is left
+            os.killpg(self._process.pid or 0, signal.SIGKILL)
+        self._process.kill()
 
 
 class Logs:
