@@ -136,7 +136,7 @@ def _is_named_by_pytorch(model: nn.Module, modules: Iterable[tuple[str, nn.Modul
 
 # All but the names of modules, which each module has a say in.
 _NAMING = ("named_parameters", "named_buffers", "_named_members")
-_MOST_NAMED = 10_000_000  # tensors that a model may name, before it is taken to name them without end
+_MOST_NAMED = 1_000_000  # tensors that a model may name, before it is taken to name them without end
 
 _Named = list[tuple[str, _Tensor]]
 
@@ -144,10 +144,8 @@ _Named = list[tuple[str, _Tensor]]
 def _asked(model: nn.Module, modules: Sequence[tuple[str, nn.Module]]) -> tuple[_Named[Tensor], _Named[Tensor]]:
     """Return the parameters and the buffers, as the model's own methods name them."""
     try:
-        return (
-            list(islice(model.named_parameters(), _MOST_NAMED)),
-            list(islice(model.named_buffers(), _MOST_NAMED)),
-        )
+        params: _Named[Tensor] = list(islice(model.named_parameters(), _MOST_NAMED))
+        buffers = list(islice(model.named_buffers(), _MOST_NAMED))
     except TypeError:
         for place, module in modules:
             if (said := without_hash(type(module))) is not None:
@@ -155,6 +153,10 @@ def _asked(model: nn.Module, modules: Sequence[tuple[str, nn.Module]]) -> tuple[
                 problem = f"PyTorch cannot list what it holds: {where} has no hash, because {said[0]}"
                 raise BuildError(problem, hint=said[1]) from None
         raise
+    for method, named in (("named_parameters", params), ("named_buffers", buffers)):
+        if len(named) == _MOST_NAMED:
+            raise BuildError(f"the {method}() of {class_name(type(model))} does not end")
+    return params, buffers
 
 
 def _named(asked: _Named[_Tensor], names: Names, taken: Set[int]) -> _Named[_Tensor]:

@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import _lru_cache_wrapper, partial, partialmethod
 from gc import get_referents
 from itertools import islice
 from types import BuiltinMethodType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
@@ -36,6 +36,7 @@ from paramcount.units import exact, plural
 # Looked into for one model: a trainer or a data set that a model refers to may lead anywhere.
 _MOST_OBJECTS = 50_000
 _MOST_ITEMS = 2_000_000  # of containers, most of them plain numbers and texts
+_LONGEST_PLACE, _LONGEST_KEY = 1_000, 60  # characters
 
 
 def find_unregistered(modules: Iterable[tuple[str, nn.Module]], counted: set[int]) -> tuple[Note, ...]:
@@ -86,7 +87,7 @@ _SOUGHT = (nn.Module, Tensor)
 _SEQUENCES = (list, tuple, set, frozenset, deque)
 _CALLS = (FunctionType, MethodType, BuiltinMethodType, partial)
 # Classes of Python's own that hold whatever a user puts into them.
-_OPEN = (SimpleNamespace, Namespace, UserList, UserDict, ChainMap, partial)
+_OPEN = (SimpleNamespace, Namespace, UserList, UserDict, ChainMap, partial, partialmethod, _lru_cache_wrapper)
 
 _Found = tuple[Any, str, _Holder, str]  # a thing, its place, and what holds it
 
@@ -127,9 +128,11 @@ class _Search:
             if issubclass(type(value), Tensor):
                 self._found_tensor(value, where, holder.kind.format(kind), holder.tensor_cure)
                 continue
+            if len(where) > _LONGEST_PLACE:
+                self._cut(f"{where[:_LONGEST_KEY]}…", "it is nested too deeply")
+                continue
             if len(self._seen) > _MOST_OBJECTS or self._items <= 0:
-                said = f"after {exact(len(self._seen))} objects the search for unregistered modules ends"
-                self.notes.append(Note("search-cut", where, f"{said}: it may hold some that are not named here"))
+                self._cut(where, f"{exact(len(self._seen))} objects were looked into before")
                 return
             held = list(islice(self._contents(value, where), _MOST_OBJECTS + 1))
             self._waiting.extendleft(found for found in reversed(held) if issubclass(type(found[0]), _SOUGHT))
@@ -200,6 +203,10 @@ class _Search:
         self._note(
             where, f"{what} with {_amount([tensor], 'element')}", place if is_parameter else "no nn.Parameter", cure
         )
+
+    def _cut(self, where: str, why: str) -> None:
+        said = f"the search for unregistered modules ends here: {why}, and there may be some that are not named"
+        self.notes.append(Note("search-cut", where, said))
 
     def _note(self, where: str, what: str, place: str, cure: str) -> None:
         message = f"{what} {place}: parameters() does not see it, and it is not in the count; {cure} to register it"
@@ -280,7 +287,10 @@ def _is_plain(value: object) -> bool:
 
 def _shown(key: object) -> str:
     """Return how a key of a dict reads: as it is written in Python, if that runs no code of a user's."""
-    return repr(key) if _is_plain(key) else f"<{class_name(type(key))}>"
+    if not _is_plain(key):
+        return f"<{class_name(type(key))}>"
+    shown = repr(key)
+    return shown if len(shown) <= _LONGEST_KEY else f"{shown[:_LONGEST_KEY]}…"
 
 
 def _plain(key: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,3 +215,19 @@ def test_a_model_is_no_other_than_itself_and_loads_as_pytorch_says() -> None:
     report: Report = paramcount.count(small())
     keys = {tensor.name for tensor in Side.of(report).state}
     assert keys == set(small().state_dict())
+
+
+@pytest.mark.parametrize("width", [4, 7])
+def test_a_state_dict_that_has_lost_tensors_loads_as_pytorch_says(width: int, tmp_path: Path) -> None:
+    model: Any = nn.Module()
+    model.body = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    setattr(model, "body.0", nn.Linear(4, width))
+    file = tmp_path / "state.pt"
+    torch.save(model.state_dict(), file)
+    try:
+        loads = bool(model.load_state_dict(torch.load(file), strict=True))
+    except RuntimeError:
+        loads = False
+    said = changes(Side.of(paramcount.count(file)), Side.of(paramcount.count(model))).loading
+    assert said is not None
+    assert said.loads is loads is (width == 4)

@@ -96,3 +96,12 @@ def test_a_tensor_that_names_give_twice_counts_once() -> None:
     report = paramcount.count(Twice())
     assert report.total == 12
     assert report.ties == {"one": ("other",)}
+
+
+def test_names_without_an_end_are_an_error() -> None:
+    class Endless(Two):
+        def named_parameters(self, *_: Any, **__: Any) -> Any:
+            return repeat(("one", self.a.weight))
+
+    with pytest.raises(paramcount.ParamcountError, match=r"the named_parameters\(\) of Endless does not end"):
+        paramcount.count(Endless())

@@ -278,6 +278,19 @@ def test_a_large_container_ends_the_search_and_the_note_says_so() -> None:
     assert (note.code, note.where.partition("[")[0]) == ("search-cut", "samples")
 
 
+def test_what_is_nested_without_an_end_ends_the_search_there() -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    model: Any = nn.Linear(4, 3)
+    model.nested = nested
+    model.layers = {"a" * 1_000_000: nn.Linear(4, 4)}
+    found = {note.code: note.where for note in paramcount.count(model).notes}
+    assert found["search-cut"].startswith("nested[0][0]")
+    assert found["unregistered"].startswith("layers['aaa")
+    assert all(len(where) < 100 for where in found.values())
+
+
 def test_what_is_near_is_found_before_what_is_far() -> None:
     model: Any = nn.Linear(4, 3)
     model.samples = [[[number]] for number in range(60_000)]
@@ -330,6 +343,8 @@ def by_default(layer: nn.Module) -> Callable[[Any], Any]:
         (lambda layer: functools.partial(layer.forward), "thing.func.__self__"),
         (lambda layer: functools.partial(torch.add, layer), "thing.args[0]"),
         (lambda layer: functools.partial(torch.add, x=[layer]), "thing.keywords['x'][0]"),
+        (lambda layer: functools.partialmethod(layer.forward), "thing.func.__self__"),
+        (lambda layer: functools.lru_cache(layer.forward), "thing.__wrapped__.__self__"),
         (closure, "thing.layer"),
         (by_default, "thing.__defaults__[0]"),
         (lambda layer: [{"x": (closure(layer),)}], "thing[0]['x'][0].layer"),
