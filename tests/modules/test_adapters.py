@@ -15,8 +15,9 @@ import paramcount
 from paramcount.groups import groups
 from paramcount.report import Tally
 from tests.conftest import Run
+from tests.refusals import skipping_refusals
 
-with warnings.catch_warnings():
+with skipping_refusals(), warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what libraries announce of their own futures
     import bitsandbytes.nn
     import peft
