@@ -1,4 +1,8 @@
-"""Dotted names, and patterns for them: ``fnmatch``, where one that names a module covers all beneath it."""
+"""Dotted names, and patterns for them: ``fnmatch``, where one that names a module covers all beneath it.
+
+A folded name means what it shows: ``blocks.[0-11]`` are the twelve that a table has in that row. To ``fnmatch`` alone
+it would be one character, of 0 to 1 or 1; where a range has single digits, the two say the same.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,17 @@ def above(names: Iterable[str]) -> set[str]:
     return found
 
 
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Return what matches the names that a pattern stands for."""
+    return re.compile(_regex(pattern))
+
+
 class Matcher:
     """The names that a set of patterns covers, by themselves or by a module above them."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         """Compile the patterns; no patterns cover nothing."""
-        self._pattern = re.compile("|".join(translate(pattern) for pattern in patterns)) if patterns else None
+        self._pattern = re.compile("|".join(map(_regex, patterns))) if patterns else None
         self._known: dict[str, bool] = {"": False}
 
     def matches(self, name: str) -> bool:
@@ -45,20 +54,63 @@ class Matcher:
         return covered
 
 
-# A folded row's name, taken for a pattern: to fnmatch [0-95] is one character, of 0 to 9 or 5.
-_RANGE = re.compile(r"\[(?:\d-\d\d+|\d\d+-\d+)\]")
+# A bracket of fnmatch, or a character.
+_TOKEN = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)
+_RANGE = re.compile(r"\[([0-9]{1,18})-([0-9]{1,18})\]")
+_BEFORE, _AFTER = translate("").split(")", maxsplit=1)  # what fnmatch has around a regular expression
+
+
+def _regex(pattern: str) -> str:
+    """Return a regular expression for all of a name."""
+    parts, waiting = [], ""
+    for token in _TOKEN.findall(pattern):
+        found = _RANGE.fullmatch(token)
+        if found is None or max(map(len, found.groups())) == 1:
+            waiting += token
+        else:
+            parts += [_translated(waiting), _numbers(int(found[1]), int(found[2]))]
+            waiting = ""
+    return f"{_BEFORE}{''.join(parts)}{_translated(waiting)}){_AFTER}"
+
+
+def _translated(pattern: str) -> str:
+    return translate(pattern).removeprefix(_BEFORE).removesuffix(f"){_AFTER}")
+
+
+def _numbers(first: int, last: int) -> str:
+    """Return a regular expression for the whole numbers of a range, without leading zeros."""
+    choices, start = [], first
+    while start <= last:
+        end = min(last, 10 ** len(str(start)) - 1)
+        choices.append(_of_one_length(str(start), str(end)))
+        start = end + 1
+    return f"(?:{'|'.join(choices)})" if choices else "(?!)"
+
+
+def _of_one_length(first: str, last: str) -> str:
+    """Return a regular expression for a range of numbers of as many digits."""
+    if first == last:
+        return first
+    if first[0] == last[0]:
+        return first[0] + _of_one_length(first[1:], last[1:])
+    low, high, more = int(first[0]), int(last[0]), len(first) - 1
+    choices = []
+    if more and set(first[1:]) != {"0"}:
+        choices, low = [first[0] + _of_one_length(first[1:], "9" * more)], low + 1
+    if more and set(last[1:]) != {"9"}:
+        choices, high = [*choices, last[0] + _of_one_length("0" * more, last[1:])], high - 1
+    if low <= high:
+        choices.append(f"[{low}-{high}]" + "[0-9]" * more)
+    return f"(?:{'|'.join(choices)})"
 
 
 def demand_matches(patterns: Iterable[str], names: Iterable[str], *, option: str, target: str) -> None:
-    """Raise UnmatchedPattern for all patterns that cover none of ``names``, or not those that they seem to."""
+    """Raise UnmatchedPattern for all patterns that cover none of ``names``."""
     names = list(names)
     tops = list(dict.fromkeys(name.partition(".")[0] for name in names))
     problems, hints = [], []
     for pattern in patterns:
-        if _RANGE.search(pattern):
-            problems.append(f"{option} {pattern!r}: [ ] holds the choices for one character, not a range of numbers")
-            hints.append("write * for all of them, or name them one by one")
-        elif not any(map(Matcher([pattern]).covers, names)):
+        if not any(map(Matcher([pattern]).covers, names)):
             problems.append(f"{option} {pattern!r} matches nothing in {target}")
             hints.append(did_you_mean(closest(pattern, names)) or f"there is {', '.join(tops[:5])}")
     if problems:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from importlib.util import find_spec
 from pathlib import PurePath
@@ -20,6 +19,7 @@ from paramcount.commands.session import Output, Session
 from paramcount.commands.specs import Jobs, ShardOf, sharded
 from paramcount.errors import Interrupted, MissingLibrary, UnmatchedPattern, UsageError, closest, did_you_mean, gravest
 from paramcount.grid import Grid
+from paramcount.patterns import compiled
 from paramcount.renderers import renderer
 from paramcount.shards import Shard
 from paramcount.units import parse_count, plural
@@ -187,7 +187,8 @@ def _matching(pattern: str | None, source: str | None) -> list[Name]:
     if pattern is None:
         return names
     wanted = pattern.lower()
-    matching = [name for name in names if fnmatchcase(name.name.lower(), wanted)]
+    matches = compiled(wanted).match
+    matching = [name for name in names if matches(name.name.lower())]
     if not matching:
         problem = f"no model matches {pattern!r}" if set(pattern) & set("*?[") else f"no model is named {pattern!r}"
         raise UnmatchedPattern(problem, hint=_nearest(pattern, names))
@@ -198,7 +199,8 @@ def _nearest(pattern: str, names: Iterable[Name]) -> str:
     """Return what to try instead of a pattern that matches nothing."""
     wider = f"*{pattern.strip('*').lower()}*"
     by_name = {name.name: name.target for name in names}
-    found = [] if set(pattern) <= set("*?") else [name for name in by_name if fnmatchcase(name.lower(), wider)]
+    matches = compiled(wider).match
+    found = [] if set(pattern) <= set("*?") else [name for name in by_name if matches(name.lower())]
     is_pattern = bool(set(pattern) & set("*?["))
     near = [] if found and is_pattern else closest(pattern.replace("*", ""), by_name)
     said = [did_you_mean([by_name[name] for name in near])]
