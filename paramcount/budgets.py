@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from fnmatch import translate
 from fractions import Fraction
 from functools import reduce
 from operator import add
@@ -23,7 +21,7 @@ from paramcount.errors import (
     did_you_mean,
     gravest,
 )
-from paramcount.patterns import above
+from paramcount.patterns import above, compiled
 from paramcount.report import Layer, Report, Tally, extras, tally_buffers
 from paramcount.units import exact, parse_count, parse_size, plural, short, size
 
@@ -56,7 +54,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The layers that a limit is for: all whose dotted name matches an ``fnmatch`` pattern."""
+    """The layers that a limit is for: all whose dotted name matches a pattern."""
 
     pattern: str
     each: bool = False  # every one by itself, not their sum
@@ -186,12 +184,20 @@ def contradictions(limits: Iterable[Limit]) -> Iterator[tuple[Limit, str]]:
         by_layers.setdefault(where, {})[limit.rule] = limit
     whole = by_layers.get(None, {})
     for where, group in by_layers.items():
+        yield from _against_itself(group.values())
         yield from _against_total(group)
         if where is not None:
             for rule, limit in group.items():
                 most = whole[rule].max if rule in whole else None
                 if most is not None and limit.min is not None and limit.min > most:
                     yield limit, f"cannot be met: min {exact(limit.min)} is above the whole model's {exact(most)}"
+
+
+def _against_itself(limits: Iterable[Limit]) -> Iterator[tuple[Limit, str]]:
+    """Yield what a model and the defaults make of a limit together, each of which is sound by itself."""
+    for limit in limits:
+        if limit.max is not None and limit.min is not None and limit.min > limit.max:
+            yield limit, f"cannot be met beside the defaults: min {exact(limit.min)} is above max {exact(limit.max)}"
 
 
 def _against_total(group: Mapping[Rule, Limit]) -> Iterator[tuple[Limit, str]]:
@@ -313,6 +319,7 @@ def judge(
     *,
     today: date,
     baseline: Baseline | None = None,
+    lock: str | None = None,
     locked: bool = False,
     location: Location | None = None,
 ) -> Verdict:
@@ -320,8 +327,9 @@ def judge(
 
     A limit is over where even a lower bound exceeds its maximum, and unknowable where a lazy parameter, or a
     checkpoint that does not say what trains, leaves the answer open; it is never met by default. An allowance stands
-    in for the maximum until the end of its last day. Growth is judged where there is a baseline; with ``locked`` a
-    model must have one, and equal it. ``location`` is the model's: of what no line in its budget asks.
+    in for the maximum until the end of its last day. Growth is judged where there is a baseline; where a lock is there,
+    called ``lock``, and has none, growth is unknowable. With ``locked`` a model must have a baseline, and equal it.
+    ``location`` is the model's: of what no line in its budget asks.
     """
     allowances = {allowance.rule: allowance for allowance in budget.allow}
     layers = report.root.walk()
@@ -345,9 +353,9 @@ def judge(
         remarks += _on_slack(limit, results)
     if not budget.limits and budget.growth is None and not locked:
         remarks.append(Remark("nothing is limited: give it a budget", None))
-    if budget.growth is not None and baseline is None:
+    if budget.growth is not None and baseline is None and lock is None:
         remarks.append(Remark("there is no baseline to grow from: paramcount lock writes one", budget.growth.location))
-    grown = _grown(report, budget.growth, baseline)
+    grown = _grown(report, budget.growth, baseline, lock)
     unlocked = _unlocked(report, baseline) if locked else ()
     since = [replace(finding, location=location) for finding in unlocked]
     if isinstance(grown, Finding):
@@ -356,10 +364,17 @@ def judge(
     return Verdict(tuple(judged), tuple(unmatched.values()), tuple(since), tuple(dict.fromkeys(remarks)), met)
 
 
-def _grown(report: Report, growth: Growth | None, baseline: Baseline | None) -> Finding | GrowthMet | None:
-    """Decide whether a model has grown too much; None where nothing is asked, or there is nothing to grow from."""
-    if growth is None or baseline is None:
+def _grown(
+    report: Report, growth: Growth | None, baseline: Baseline | None, lock: str | None
+) -> Finding | GrowthMet | None:
+    """Decide whether a model has grown too much; None where nothing is asked, or nothing has been locked yet."""
+    if growth is None:
         return None
+    if baseline is None:
+        if lock is None:
+            return None
+        message = f"growth cannot be judged: {lock} does not have the model; paramcount lock adds it"
+        return Finding("unknowable", "growth", "", None, report.total, None, message, growth.location)
     before, after, most = baseline.total, report.total, growth.most(baseline.total)
     # What has no shape can only raise its side: a larger baseline allows more, a larger count is further over.
     if after > most and not baseline.is_lower_bound:
@@ -394,7 +409,7 @@ def _unlocked(report: Report, baseline: Baseline | None) -> Iterator[Finding]:
 
 def _matching(layers: Layers, by_name: Mapping[str, Layer]) -> list[tuple[str, list[Layer]]]:
     """Return what to judge: a label, and the layers whose counts add up to it."""
-    matches = re.compile(translate(layers.pattern)).match
+    matches = compiled(layers.pattern).match
     # A layer's second name stands for its first, where its tensors are counted.
     named = (by_name.get(layer.same_as or name, layer) for name, layer in by_name.items() if matches(name))
     found = {layer.name: layer for layer in named}

@@ -44,6 +44,7 @@ from paramcount.errors import UsageError, closest, did_you_mean
 from paramcount.inputs import Input, WrongInput
 from paramcount.routing import Routing, WrongRouting
 from paramcount.units import COUNT_PATTERN, SIZE_PATTERN, as_written, parse_count, parse_size, plural, short, size
+from paramcount.urls import paths
 from paramcount.yamls import DEEPEST, CoreLoader
 
 if TYPE_CHECKING:
@@ -119,6 +120,14 @@ class Config:
     def lock_file(self) -> Path:
         """Where the models' counts are locked: models.lock.json beside models.yaml."""
         return self.base / f"{Path(self.file).stem}.lock.json"
+
+    def files(self, names: Sequence[str] = ()) -> Iterator[Path]:
+        """Yield what is read for the models of these names, or for all: this file, the lock, and what targets name."""
+        yield Path(self.file)
+        yield self.lock_file
+        for model in self.models:
+            if not names or model.name in names:
+                yield from (self.base / path for path in paths(model.target))
 
     def select(self, names: Sequence[str] = ()) -> tuple[ModelSpec, ...]:
         """Return the models of these names, in the order of the file; all for no names.
@@ -509,6 +518,7 @@ def _spec(name: str, written: _File, document: _Document) -> ModelSpec:
 def _limits(written: _File, name: str, document: _Document) -> list[Limit]:
     """Return all limits on a model, those on the whole of it first."""
     limits: dict[Hashable, Limit] = {}
+    defaults: dict[Hashable, _Bounds] = {}
     for path, section in _sections(written, name):
         groups: list[tuple[Layers | None, _Steps, _Limits | None]] = [(None, (*path, "budget"), section.budget)]
         for pattern, asked in (section.layers or {}).items():
@@ -523,21 +533,24 @@ def _limits(written: _File, name: str, document: _Document) -> list[Limit]:
             for rule in RULES:
                 if (limit := getattr(group, rule, None)) is not None:
                     key = (rule, layers and (layers.pattern, layers.each))
-                    most, least = _with_default(limit.bounds(), limits.get(key))
+                    most, least = _with_default(limit, defaults.get(key))
+                    defaults[key] = limit
                     limits[key] = Limit(rule, most, least, layers, document.place(*above, rule))
     return sorted(limits.values(), key=lambda limit: limit.layers is not None)
 
 
-def _with_default(bounds: tuple[int | None, int | None], default: Limit | None) -> tuple[int | None, int | None]:
-    """Return a model's own bounds, and the default's where it has none: a minimum of its own lifts no maximum."""
-    most, least = bounds
-    if default is None or default.exactly is not None:
-        return bounds
-    if most is None and (least is None or default.max is None or default.max >= least):
-        most = default.max
-    if least is None and (most is None or default.min is None or default.min <= most):
-        least = default.min
-    return most, least
+def _with_default(own: _Bounds, default: _Bounds | None) -> tuple[int | None, int | None]:
+    """Return a model's own bounds, and the default's where it has none of that name.
+
+    A minimum of its own lifts no maximum, and only an ``exactly`` of its own lifts that of the defaults.
+    """
+    if default is None or "exactly" in own.model_fields_set:
+        return own.bounds()
+    (most, least), (own_most, own_least) = default.bounds(), own.bounds()
+    if "exactly" in default.model_fields_set:
+        maxima, minima = [most, own_most], [least, own_least]
+        return min(each for each in maxima if each is not None), max(each for each in minima if each is not None)
+    return most if own_most is None else own_most, least if own_least is None else own_least
 
 
 def _allowances(written: _File, name: str, document: _Document) -> Iterator[Allowance]:

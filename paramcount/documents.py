@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from types import NoneType
 from typing import Any, Literal
 
 from paramcount.errors import EXIT_DIFFERS, EXIT_USAGE, UnreadableFile, UsageError, exit_code_of, gravest
@@ -33,7 +34,15 @@ _TYPES: Mapping[str, type] = {
     "buffers": dict,
 }
 _COUNTS = ("total", "trainable", "frozen", "unknown", "uninitialized", "bytes", "buffers")
-_OF_A_FINDING = {"rule", "layer", "limit", "actual", "over", "message"}
+_OF_A_FINDING: Mapping[str, tuple[type, ...]] = {
+    "rule": (str,),
+    "layer": (str,),
+    "limit": (int, NoneType),
+    "actual": (int, NoneType),
+    "over": (int, NoneType),
+    "message": (str,),
+}
+_OF_A_PLACE: Mapping[str, type] = {"file": str, "line": int, "column": int}
 _NEEDED: Mapping[Kind, tuple[str, ...]] = {
     "count": ("target", "source", *_COUNTS),
     "check": ("target", "name", "status", "findings"),
@@ -98,10 +107,15 @@ def read(data: bytes, file: str) -> Document:
             _demand(entry, _COUNTS, f"{file}: entry {number}")
             _demand(entry["buffers"], ("total", "bytes"), f"{file}: entry {number}: buffers")
         for finding in entry.get("findings", ()):
-            if not isinstance(finding, dict) or not finding.keys() >= _OF_A_FINDING:
-                raise _unreadable(f"{file}: entry {number}", f"{as_written(finding)} is no finding")
+            _demand_finding(finding, f"{file}: entry {number}")
+        for note in _mappings(entry, "notes", f"{file}: entry {number}") if "notes" in entry else ():
+            _demand(note, ("code", "message"), f"{file}: entry {number}: notes")
+            _demand_location(note, f"{file}: entry {number}")
+        if kind == "check":
+            _demand_status(entry, f"{file}: entry {number}")
     for number, said in enumerate(errors):
         _demand(said, ("message", "code"), f"{file}: error {number}")
+        _demand_location(said, f"{file}: error {number}")
     try:
         shard = Shard.parse(document["shard"]) if "shard" in document else None
     except ValueError as error:
@@ -125,6 +139,34 @@ def _demand(entry: Entry, keys: Iterable[str], where: str) -> None:
     for key in keys:
         if type(entry.get(key)) is not _TYPES[key]:
             raise _unreadable(where, f"{key} cannot be {as_written(entry.get(key))}")
+
+
+def _demand_finding(finding: object, where: str) -> None:
+    """Demand a finding as check writes it: what is made of it exits, and stands in annotations."""
+    if not isinstance(finding, dict) or not finding.keys() >= _OF_A_FINDING.keys():
+        raise _unreadable(where, f"{as_written(finding)} is no finding")
+    for key, kinds in _OF_A_FINDING.items():
+        if type(finding[key]) not in kinds:
+            raise _unreadable(where, f"{key} of a finding cannot be {as_written(finding[key])}")
+    _demand_location(finding, where)
+
+
+def _demand_location(said: Mapping[str, Any], where: str) -> None:
+    place = said.get("location")
+    if place is None:
+        return
+    if not isinstance(place, dict) or any(type(place.get(key)) is not kind for key, kind in _OF_A_PLACE.items()):
+        raise _unreadable(where, f"location cannot be {as_written(place)}")
+
+
+def _demand_status(report: Entry, where: str) -> None:
+    """Demand the status that follows from the findings: ok without any, over where all are, else error."""
+    findings, status = report["findings"], report["status"]
+    open_ = {finding["rule"] for finding in findings if finding["over"] is None}
+    # Without a difference in the total, a model that is not what the lock says is over, or cannot be compared.
+    fitting = {"over", "error"} if open_ == {"locked"} else {"error"} if open_ else {"over"} if findings else {"ok"}
+    if status not in (fitting if "total" in report else {"error"}):
+        raise _unreadable(where, f"status {as_written(status)} contradicts its {plural(len(findings), 'finding')}")
 
 
 def _kind(document: Mapping[str, Any], entries: Iterable[Entry], errors: Iterable[Entry]) -> Kind | None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from paramcount.budgets import Baseline
 from paramcount.diff import Side, nearest, own_tallies
-from paramcount.errors import ParamcountError
+from paramcount.errors import EXIT_DIFFERS, ParamcountError
 from paramcount.jsons import MalformedJson, line_of, load
 from paramcount.report import Report, Tally
 from paramcount.units import as_written, exact
@@ -27,6 +27,17 @@ class BadLock(ParamcountError):
     """A lock that is there cannot be read, and is never taken for an empty one."""
 
     code = "bad-lock"
+
+
+class Unlisted(ParamcountError):
+    """A model is in the lock, and not in models.yaml."""
+
+    code = "unlisted"
+    exit_code = EXIT_DIFFERS
+
+    def __init__(self, name: str, lock: str, config: str) -> None:
+        """Name the model, and the two files."""
+        super().__init__(f"model {name!r} is in {lock}, and not in {config}", hint="paramcount lock takes it out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import combinations
 from typing import NamedTuple
 
 # Of two letters and more, as C:\ is a drive; simplecache::s3://… is how fsspec chains protocols.
@@ -71,6 +73,14 @@ def parted(word: str, form: re.Pattern[str]) -> tuple[str, str | None] | None:
     root, path, query = split(word)
     match = form.fullmatch(path)
     return None if match is None else (f"{root}{match['file']}{query}", match["part"])
+
+
+def paths(word: str) -> Iterator[str]:
+    """Yield what may be a path on this machine in a target: «torch_file:model.pt:state_dict» has one between colons."""
+    if not is_url(word) or scheme(word) == "file":
+        parts = split(word).path.split(":")
+        for start, end in combinations(range(len(parts) + 1), 2):
+            yield ":".join(parts[start:end])
 
 
 def shown(word: str) -> str:

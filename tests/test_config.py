@@ -228,6 +228,40 @@ models:
     assert empty.active == ("*.experts=2/8",)
 
 
+@pytest.mark.parametrize(
+    ("default", "own", "held"),
+    [
+        ("9", "8", (8, None)),
+        ("9", "10", (10, None)),
+        ("9", "{min: 3}", (9, 3)),
+        ("{min: 3}", "9", (9, 3)),
+        ("{max: 9, min: 3}", "{max: 5}", (5, 3)),
+        ("{max: 9, min: 3}", "{min: 5}", (9, 5)),
+        ("{max: 9, min: 3}", "{exactly: 20}", (20, 20)),
+        ("{exactly: 9}", "{exactly: 8}", (8, 8)),
+        ("{exactly: 9}", "20", (9, 9)),
+        ("{exactly: 9}", "{min: 3}", (9, 9)),
+        ("{exactly: 9}", "{max: 20, min: 3}", (9, 9)),
+        ("{max: 9, min: 9}", "20", (20, 9)),
+        ("9", "{min: 10}", None),
+        ("{min: 10}", "9", None),
+        ("{exactly: 9}", "8", None),
+        ("{exactly: 9}", "{min: 10}", None),
+    ],
+)
+def test_a_default_bound_holds_unless_one_of_its_name_replaces_it(
+    default: str, own: str, held: tuple[int | None, int | None] | None
+) -> None:
+    defaults = f"version: 1\ndefaults: {{budget: {{total: {default}}}}}\n"
+    text = f"{defaults}models:\n  a: {{target: a.py, budget: {{total: {own}}}}}\n"
+    if held is None:
+        with pytest.raises(ConfigError, match="total: cannot be met beside the defaults: min "):
+            read(text)
+    else:
+        (limit,) = read(text).models[0].budget.limits
+        assert (limit.max, limit.min) == held
+
+
 def test_limits_directly_under_a_pattern_are_on_the_sum() -> None:
     bare = only(model("layers: {head: {total: 5}}")).budget.limits
     spelt = only(model("layers: {head: {sum: {total: 5}}}")).budget.limits

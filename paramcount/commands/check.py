@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -14,6 +15,7 @@ import typer
 
 from paramcount.commands.annotations import for_servers
 from paramcount.commands.counting import Failure, count_all, document
+from paramcount.commands.overwriting import is_same
 from paramcount.commands.session import Output, Session, encodable
 from paramcount.commands.specs import Jobs, Names, ShardOf, job, mistakes, sharded
 from paramcount.errors import ParamcountError, UsageError, closest, did_you_mean, gravest
@@ -80,10 +82,10 @@ def check(
     session: Session = context.obj
     with ExitStack() as stack:
         forms = _exports(export or [])
-        paths = [Path(path).resolve() for _, path in forms]
-        if len(set(paths)) < len(paths) or Path(config).resolve() in paths:
-            raise UsageError("two exports go to one file, or one to the file that is checked")
-        exports = [(form, stack.enter_context(Output(path))) for form, path in forms]
+        if any(is_same(one, other) for (_, one), (_, other) in combinations(forms, 2)):
+            raise UsageError("two exports go to one file")
+        inputs = _inputs(config) if forms else []
+        exports = [(form, stack.enter_context(Output(path, inputs))) for form, path in forms]
         stdout = stack.enter_context(Output(None))
         result = _checked(session, config, names or [], shard, locked=locked, processes=jobs or os.cpu_count() or 1)
         for form, output in exports:
@@ -94,6 +96,16 @@ def check(
         if annotations and os.environ.get("GITHUB_ACTIONS") == "true":
             _tell_github(result, annotate=format_name != "github")
     return gravest([*session.exit_codes, *(model.verdict.exit_code for model in result.models)])
+
+
+def _inputs(file: str) -> list[Path]:
+    """Return what a check reads; of a file that is not sound, that alone: its mistakes are told elsewhere."""
+    from paramcount.config import load
+
+    try:
+        return list(load(file).files())
+    except ParamcountError:
+        return [Path(file)]
 
 
 def _checked(
@@ -121,9 +133,16 @@ def _checked(
     except ParamcountError as error:
         session.error(error)
         return Check((), ({**Failure("", file, error).to_dict(), "name": None},))
+    errors: list[dict[str, Any]] = []
+    for name in (
+        sorted(baselines.entries.keys() - {model.name for model in config.models}) if locked and not names else ()
+    ):
+        gone = lock.Unlisted(name, config.lock_file.name, file)
+        session.error(gone)
+        errors.append({**Failure("", file, gone).to_dict(), "name": name})
     cache = session.cache()
     results = count_all(session, [job(spec, config, cache) for spec in specs], processes=processes, forked=True)
-    models, errors = [], []
+    models = []
     for spec, result in zip(specs, results, strict=False):  # an interrupt leaves the rest out
         entry = baselines.entries.get(spec.name)
         total = entry.total if entry else None
@@ -139,6 +158,7 @@ def _checked(
             spec.budget,
             today=date.today(),  # the user's own day
             baseline=baseline,
+            lock=config.lock_file.name if baselines.exists else None,
             locked=locked,
             location=spec.location,
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -241,10 +241,8 @@ def count(
         "inputs": inputs or (),
     }
     _demand_well_formed(active or (), inputs or ())
-    if output and any(Path(output).resolve() == Path(word.partition(":")[0]).resolve() for word in targets):
-        raise UsageError(f"--output {output} would overwrite a target")
     commands = context.parent.command.list_commands(context) if context.parent else ()  # type: ignore[attr-defined]  # a group's
-    with Output(output) as destination:
+    with Output(output, targets) as destination:
         with _begun(_jobs(_words(targets, key), keywords, session.cache(), commands)) as jobs:
             are_apart = len(jobs) > 1 and any(job.isolated for job in jobs)
             counted = count_all(session, jobs, forked=are_apart)

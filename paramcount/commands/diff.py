@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -71,7 +72,7 @@ def diff(
     session: Session = context.obj
     needed = config is not None or any(word.startswith(_LOCK) for word in (old, new))
     models = _config(config or "models.yaml", needed=needed)
-    with Output(output) as destination:
+    with Output(output, _files(models, old, new)) as destination:
         before, after = _side(session, old, models), _side(session, new, models)
         failures = tuple(side for side in (before, after) if isinstance(side, Failure))
         found = None if isinstance(before, Failure) or isinstance(after, Failure) else changes(before, after)
@@ -90,6 +91,13 @@ def _config(file: str, *, needed: bool) -> Config | None:
     from paramcount.config import load
 
     return load(file)
+
+
+def _files(models: Config | None, *words: str) -> Iterator[str | Path]:
+    """Yield what is read, as it is named."""
+    yield from words
+    if models is not None:
+        yield from models.files(words)
 
 
 def _side(session: Session, word: str, models: Config | None) -> Side | Failure:

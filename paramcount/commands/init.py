@@ -49,7 +49,7 @@ def init(
     path = Path(config)
     if path.exists():
         raise UsageError(f"{config} is there already, and is not overwritten", hint="give another name with -c")
-    with Output(config) as file:
+    with Output(config, is_new=True) as file:
         reports = _counted(session, targets) if targets else _found(session)
         if not reports:
             if targets:

@@ -65,8 +65,7 @@ def merge_files(
     """Join results of several machines into one, and exit as one run would have."""
     session: Session = context.obj
     _know_all_errors()
-    if output and any(Path(output).resolve() == Path(file).resolve() for file in files):
-        raise UsageError(f"--output {output} would overwrite what is to be merged")
+    destination = Output(output, files)
     documents = []
     for file in files:
         try:
@@ -78,7 +77,7 @@ def merge_files(
     merged = merge(documents)
     if format_name in FORMATS and merged.kind not in {"check", None}:
         raise UsageError(f"-f {format_name} is for results of check, and these are of {merged.kind}")
-    with Output(output) as destination:
+    with destination:
         result = for_servers(format_name, Merged(merged, sort))
         text = renderer(format_name).render(result, session.style(destination.stream))
         destination.write(text)

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, TextIO
 
 from paramcount import __version__
+from paramcount.commands.overwriting import demand_kept
 from paramcount.errors import EXIT_CLOSED_PIPE, ParamcountError, UsageError
 from paramcount.files.patience import seconds
 from paramcount.grid import Style
@@ -236,28 +238,26 @@ def others_print_to_stderr() -> Iterator[None]:
 class Output:
     """Where one result goes: stdout, or a file that is written whole or not at all."""
 
-    def __init__(self, path: str | None) -> None:
-        """Open a file beside ``path`` at once: whether it can be written is known before the work starts."""
+    def __init__(self, path: str | None, inputs: Iterable[str | Path] = (), *, is_new: bool = False) -> None:
+        """Find out whether the file can be written, before the work starts.
+
+        ``inputs`` are never overwritten, and where the file is to be new, nothing is.
+        """
         self._path = None if path is None or path == "-" else Path(path).absolute()
-        self._draft: IO[str] | None = None
-        if self._path is None:
+        self._is_new = is_new
+        self._device: IO[str] | None = None  # /dev/stdout, a named pipe
+        if path is None or self._path is None:
             return
         import tempfile
 
         if self._path.is_dir():
             raise UsageError(f"cannot write to {path}: it is a folder")
+        demand_kept(path, inputs)
         try:
             if self._path.parent == Path("/dev") or (self._path.exists() and not self._path.is_file()):
-                self._draft = _opened(self._path)  # /dev/stdout, a named pipe
+                self._device = _opened(self._path)
             else:
-                self._draft = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed in write() or close()
-                    "w",
-                    encoding="utf-8",
-                    newline="",
-                    dir=self._path.resolve().parent,
-                    prefix=f".{self._path.name}.",
-                    delete=False,
-                )
+                tempfile.TemporaryFile(dir=self._path.resolve().parent).close()
         except OSError as error:
             raise UsageError(f"cannot write to {path}: {error.strerror}") from error
 
@@ -271,35 +271,43 @@ class Output:
         if self._path is None:
             _print(text)
             return
-        assert self._draft is not None  # noqa: S101  # opened in __init__
         try:
-            self._draft.write(text + "\n")
-            self._draft.close()
+            if self._device is not None:
+                self._device.write(text + "\n")
+                self._device.close()
+            else:
+                _put(self._path, text + "\n", is_new=self._is_new)
         except OSError as error:
             raise UsageError(f"cannot write to {self._path}: {error.strerror}") from error
-        if self._draft.name != str(self._path):
-            mode = self._path.stat().st_mode if self._path.exists() else 0o666 & ~_umask()
-            Path(self._draft.name).chmod(mode)
-            Path(self._draft.name).replace(self._path.resolve())
-        self._draft = None
 
     def __enter__(self) -> Output:
-        """Return itself; when it is left, what was not written is dropped."""
-        self._stack = ExitStack()
-        self._stack.callback(self._drop)
-        self._stack.enter_context(undone(self._drop))
+        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Drop what was not written."""
-        self._stack.close()
+        """Close what was opened."""
+        if self._device is not None:
+            with suppress(OSError):  # what could not be written is told already
+                self._device.close()
 
-    def _drop(self) -> None:
-        if self._draft is not None:
-            self._draft.close()
-            if self._draft.name != str(self._path):
-                Path(self._draft.name).unlink(missing_ok=True)
-            self._draft = None
+
+def _put(path: Path, text: str, *, is_new: bool) -> None:
+    """Put a file in its place in one step, so that nobody ever reads half of it; a draft lives for no longer."""
+    import tempfile
+
+    place = path.resolve()
+    mode = place.stat().st_mode if place.exists() else 0o666 & ~_umask()
+    draft, name = tempfile.mkstemp(dir=place.parent, prefix=f".{path.name}.")
+    drop = partial(Path(name).unlink, missing_ok=True)
+    with ExitStack() as stack:
+        stack.callback(drop)
+        stack.enter_context(undone(drop))
+        with os.fdopen(draft, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        Path(name).chmod(mode)
+        if is_new and place.exists():
+            raise FileExistsError(errno.EEXIST, "it is there already", str(place))
+        Path(name).replace(place)
 
 
 def _opened(path: Path) -> IO[str]:

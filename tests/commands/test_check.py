@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
+import torch
 
 import paramcount
 from tests.conftest import Run
@@ -225,6 +226,35 @@ def test_growth_is_measured_from_the_lock(run: Run, project: Path) -> None:
     assert "−6" in run("check").out
 
 
+def test_growth_of_a_model_that_the_lock_lacks_is_no_pass(run: Run, project: Path) -> None:
+    write("old: {target: net.py:Net}\n")
+    run("lock")
+    write("old: {target: net.py:Net}\nnew: {target: net.py:Net, growth: {percent: 10}}\n")
+    outcome = run("check", "-f", "json")
+    assert outcome.code == 3
+    assert [report["status"] for report in outcome.json["reports"]] == ["ok", "error"]
+    assert findings(outcome.json) == [("new", "growth", None, 26)]
+    run("lock")
+    assert run("check").code == 0
+
+
+def test_locked_demands_that_no_locked_model_is_gone(run: Run, project: Path) -> None:
+    write("kept: {target: net.py:Net, budget: {total: 26}}\ngone: {target: net.py:Net}\n")
+    run("lock")
+    write("kept: {target: net.py:Net, budget: {total: 26}}\n")
+    outcome = run("check", "--locked", "-f", "json")
+    assert outcome.code == 1
+    (error,) = outcome.json["errors"]
+    assert (error["name"], error["code"]) == ("gone", "unlisted")
+    assert error["message"] == "model 'gone' is in models.lock.json, and not in models.yaml"
+    Path("whole.json").write_text(outcome.out)
+    assert run("merge", "whole.json").code == 1
+    assert run("check", "--locked", "kept").code == 0  # the others were not asked for
+    assert run("check").code == 0
+    run("lock")
+    assert run("check", "--locked").code == 0
+
+
 def test_locked_demands_equality_and_a_baseline(run: Run, project: Path) -> None:
     write("  net: {target: net.py:Net, budget: {total: 100}}\n")
     outcome = run("check", "--locked")
@@ -290,11 +320,34 @@ def test_patterns_that_match_nothing_come_together_at_their_own_place(run: Run, 
     assert "models.yaml:5:5: freeze 'hed' matches nothing" in outcome.err
 
 
+def test_a_limit_on_a_folded_name_is_on_all_that_it_shows(run: Run, project: Path) -> None:
+    Path("deep.py").write_text(
+        "from torch import nn\n"
+        "def deep():\n"
+        "    blocks = nn.ModuleList(nn.Linear(1, 9 if n == 11 else 1) for n in range(12))\n"
+        "    return nn.ModuleDict({'blocks': blocks})\n"
+    )
+    write('deep: {target: deep.py:deep, layers: {"blocks.[0-11]": {total: 39, each: {total: 17}}}}\n')
+    outcome = run("check", "-f", "json")
+    assert outcome.code == 1
+    found = [(finding["layer"], finding["actual"]) for finding in outcome.json["reports"][0]["findings"]]
+    assert found == [("blocks.[0-11]", 11 * 2 + 18), ("blocks.11", 18)]
+
+
 def test_a_models_own_minimum_lifts_no_default_maximum(run: Run, project: Path) -> None:
     Path("models.yaml").write_text(
         "version: 1\ndefaults: {budget: {total: 20}}\nmodels:\n  net: {target: net.py:Net, budget: {total: {min: 1}}}\n"
     )
     assert findings(run("check", "-f", "json").json) == [("net", "total", 20, 26)]
+
+
+def test_a_default_and_a_models_own_limit_that_contradict_each_other_are_an_error(run: Run, project: Path) -> None:
+    Path("models.yaml").write_text(
+        "version: 1\ndefaults: {budget: {total: 5}}\nmodels:\n  net: {target: net.py:Net, budget: {total: {min: 6}}}\n"
+    )
+    outcome = run("check")
+    assert outcome.code == 2
+    assert "models.yaml:4:38: total: cannot be met beside the defaults: min 6 is above max 5" in outcome.err
 
 
 def test_two_lower_bounds_are_not_known_to_be_equal(run: Run, project: Path) -> None:
@@ -312,12 +365,30 @@ def test_each_file_of_budgets_has_a_lock_of_its_own(run: Run, project: Path) -> 
     assert list(json.loads(Path("other.lock.json").read_text())["models"]) == ["wide"]
 
 
-def test_no_export_overwrites_another_or_the_budgets(run: Run, project: Path) -> None:
+def test_no_two_exports_go_to_one_file(run: Run, project: Path) -> None:
     write("net: {target: net.py:Net, budget: {total: 26}}\n")
-    before = Path("models.yaml").read_text()
     assert run("check", "--export", "json=x", "--export", "junit=./x").code == 2
-    assert run("check", "--export", "json=models.yaml").code == 2
-    assert Path("models.yaml").read_text() == before
+    assert run("check", "--export", "json=x", "--export", f"junit={project.resolve() / 'X'}").code == 2
+    assert not Path("x").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["models.yaml", "models.lock.json", "net.py", "part.pt", "sub/part.pt", "link", "hard"]
+)
+@pytest.mark.parametrize("spelt", ["{}", "./{}", "sub/../{}", "{absolute}"])
+def test_no_export_overwrites_what_is_read(run: Run, project: Path, name: str, spelt: str) -> None:
+    Path("sub").mkdir()
+    for file in ("part.pt", "sub/part.pt"):
+        torch.save({"weight": torch.zeros(3)}, file)
+    Path("link").symlink_to("models.yaml")
+    write("net: {target: net.py:Net, budget: {total: 26}}\npart: {target: 'part.pt'}\nother: {target: 'sub/part.pt'}\n")
+    Path("hard").hardlink_to("models.yaml")
+    run("lock")
+    before = Path(name).read_bytes()
+    outcome = run("check", "--export", f"json={spelt.format(name, absolute=project / name)}")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "it would overwrite what is read" in outcome.err
+    assert Path(name).read_bytes() == before
 
 
 def test_a_step_summary_that_cannot_be_written_costs_no_verdict(

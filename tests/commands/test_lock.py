@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,33 @@ def test_a_lock_that_cannot_be_read_is_not_overwritten(run: Run) -> None:
     assert outcome.code == 3
     assert "merge conflict" in outcome.err
     assert LOCK.read_text() == "<<<<<<< ours\n"
+
+
+def test_an_entry_that_was_written_meanwhile_stays(run: Run) -> None:
+    """Another run locks b while a is counted, of which this run has read nothing yet."""
+    other = [sys.executable, "-m", "paramcount", "lock", "b"]
+    Path("net.py").write_text(
+        f"{NET}def slow(width):\n    import subprocess\n    subprocess.run({other!r})\n    return build(width)\n"
+    )
+    text = Path("models.yaml").read_text()
+    Path("models.yaml").write_text(text.replace("build", "slow", 1))
+    assert run("lock", "a").code == 0
+    assert locked() == {"a": 16, "b": 20}
+
+
+def test_runs_that_write_at_once_wait_for_each_other(run: Run) -> None:
+    models(**{f"m{number}": number for number in range(1, 9)})
+    model_names = [f"m{number}" for number in range(1, 9)]
+    runs = [subprocess.Popen([sys.executable, "-m", "paramcount", "lock", name]) for name in model_names[:4]]
+    assert [each.wait(120) for each in runs] == [0] * 4
+    assert locked().keys() == set(model_names[:4])
+
+
+def test_nothing_is_left_of_a_run_that_is_killed_while_it_counts(run: Run) -> None:
+    """What lies in the folder while a model is built is what would be left."""
+    Path("net.py").write_text(
+        "import os\n" + NET.replace("return", "open('seen', 'a').write(str(os.listdir())); return", 1)
+    )
+    assert run("lock").code == 0
+    assert "lock" not in Path("seen").read_text()
+    assert {path.name for path in Path().iterdir()} - {"__pycache__"} == {LOCK.name, "models.yaml", "net.py", "seen"}

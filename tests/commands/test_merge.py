@@ -179,6 +179,36 @@ def test_a_file_that_is_no_result_is_named_and_nothing_is_merged(
     assert said in outcome.err
 
 
+OVER = {"rule": "total", "layer": "", "limit": 1, "actual": 2, "over": 1, "message": "total is 2", "location": None}
+
+
+@pytest.mark.parametrize(
+    ("status", "findings", "said"),
+    [
+        ("ok", [OVER], "status 'ok' contradicts its 1 finding"),
+        ("error", [OVER], "status 'error' contradicts its 1 finding"),
+        ("ok", [OVER | {"over": None}], "status 'ok' contradicts its 1 finding"),
+        ("over", [OVER, OVER | {"over": None}], "status 'over' contradicts its 2 findings"),
+        ("over", [], "status 'over' contradicts its 0 findings"),
+        ("fine", [], "status 'fine' contradicts its 0 findings"),
+        ("ok", [OVER | {"rule": "locked", "over": None}], "status 'ok' contradicts its 1 finding"),
+        ("over", [OVER | {"location": 5}], "location cannot be 5"),
+        ("over", [OVER | {"location": {"file": "models.yaml", "line": "5"}}], "location cannot be a mapping"),
+        ("over", [OVER | {"actual": "2"}], "actual of a finding cannot be '2'"),
+        ("over", [OVER | {"rule": None}], "rule of a finding cannot be nothing"),
+    ],
+)
+def test_a_status_that_its_findings_contradict_is_not_believed(
+    run: Run, project: Path, status: str, findings: list[Any], said: str
+) -> None:
+    whole = run("check", "-f", "json").json
+    whole["reports"][0] |= {"status": status, "findings": findings}
+    Path("x.json").write_text(json.dumps(whole))
+    outcome = run("merge", "x.json")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert f"x.json: entry 0: {said}" in outcome.err
+
+
 def test_a_file_that_is_not_there_gets_the_closest(run: Run, folder: Path) -> None:
     Path("report1.json").write_text("")
     outcome = run("merge", "report2.json")
