@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paramcount.errors import UnreadableFile
+from paramcount.files.kinds import cure, demand_kind
 from paramcount.files.ranges import Ranges
 from paramcount.files.safetensors import quoted
 from paramcount.files.state_dict import Stored
@@ -29,6 +30,7 @@ _DTYPES = {
     "I64": "int64",
 }
 _MAGIC = b"GGUF"
+_AGAIN = "fetch or convert it again"
 _CODES = {"UINT8": "B", "INT8": "b", "BOOL": "B", "UINT16": "H", "INT16": "h", "UINT32": "I", "INT32": "i"} | {
     "FLOAT32": "f",
     "UINT64": "Q",
@@ -71,7 +73,7 @@ def header(file: Ranges) -> Header:
 class _Misfit(ValueError):
     """What a header says breaks a rule of the format."""
 
-    def __init__(self, problem: str, hint: str = "fetch or convert it again") -> None:
+    def __init__(self, problem: str, hint: str = _AGAIN) -> None:
         super().__init__(problem)
         self.hint = hint
 
@@ -92,7 +94,8 @@ class _Reader:
 
     def header(self) -> Header:
         if self._file.upto(0, len(_MAGIC)) != _MAGIC:
-            raise _Misfit("it does not begin with GGUF")
+            demand_kind(self._file, "gguf")
+            raise _Misfit("it does not begin with GGUF", cure(self._file, _AGAIN))
         self._position = len(_MAGIC)
         self._read_version()
         number_of_tensors, number_of_fields = self._number("Q"), self._number("Q")
@@ -212,22 +215,32 @@ class _Reader:
     def _tensors(self, number: int, alignment: int) -> tuple[Stored, ...]:
         """Return all tensors, which must follow each other, each aligned, and all be in the file."""
         found: dict[str, Stored] = {}
-        expected = end = 0
+        starts: list[int] = []
+        expected: int | None = 0
         for _ in range(number):
             tensor, start = self._tensor()
             if tensor.name in found:
                 raise _Misfit(f"it describes {quoted(tensor.name)} twice")
-            if start != expected:
+            if expected is not None and start != expected:
                 raise _Misfit(f"{quoted(tensor.name)} begins at {start:,}, and should at {expected:,}")
+            if starts and start < starts[-1]:
+                raise _Misfit(f"{quoted(tensor.name)} begins at {start:,}, before the one that it follows")
             found[tensor.name] = tensor
-            end = start + tensor.nbytes
-            expected = _aligned(end, alignment)
-        if self._file.known_size is None:  # it is not read to its end for that
-            return tuple(found.values())
-        held = self._file.known_size - _aligned(self._position, alignment)
-        if found and end > held:
+            starts.append(start)
+            # Of a type that the library does not know, only the next tensor tells where it ends.
+            expected = None if _is_unknown(tensor) else _aligned(start + tensor.nbytes, alignment)
+        held = None if self._file.known_size is None else self._file.known_size - _aligned(self._position, alignment)
+        tensors = list(found.values())
+        ends = [*starts[1:], held]
+        for at, (tensor, start, end) in enumerate(zip(tensors, starts, ends, strict=False)):
+            if _is_unknown(tensor) and end is not None:
+                tensors[at] = tensor._replace(nbytes=end - start)
+                _demand_plausible(tensors[at], alignment)
+        # A pipe is not read to its end for that.
+        end = starts[-1] + tensors[-1].nbytes if tensors else 0
+        if held is not None and end > held:
             raise _Misfit(f"its tensors take {end:,} bytes, and {max(held, 0):,} are there: it is cut short")
-        return tuple(found.values())
+        return tuple(tensors)
 
     def _tensor(self) -> tuple[Stored, int]:
         """Return a tensor, and where its bytes begin after the header."""
@@ -240,9 +253,10 @@ class _Reader:
         try:
             kind = self._constants.GGMLQuantizationType(number)
             block, size = self._constants.GGML_QUANT_SIZES[kind]
-        except (ValueError, KeyError) as error:
-            raise _Misfit(f"{quoted(name)} is of the unknown type {number}", _UPGRADE) from error
-        return _stored(name, shape, kind.name, block, size), self._number("Q")
+            known = kind.name
+        except (ValueError, KeyError):  # newer than the library: how many elements there are is known all the same
+            known, block, size = f"{UNKNOWN}{number}", 1, 0
+        return _stored(name, shape, known, block, size), self._number("Q")
 
     def _alignment(self, values: dict[str, int]) -> int:
         alignment = values.get(self._constants.Keys.General.ALIGNMENT, self._constants.GGUF_DEFAULT_ALIGNMENT)
@@ -251,7 +265,19 @@ class _Reader:
         return int(alignment)
 
 
+UNKNOWN = "type "  # before the number of a type that the library does not know
 _UPGRADE = "where the file is newer than the library, pip install --upgrade gguf"
+
+
+def _demand_plausible(tensor: Stored, alignment: int) -> None:
+    """Demand of a tensor of an unknown type that a weight takes from one to 64 bits."""
+    if not tensor.numel <= 8 * tensor.nbytes <= 8 * (8 * tensor.numel + alignment):
+        problem = f"{tensor.nbytes:,} bytes are there for {tensor.numel:,} weights"
+        raise _Misfit(f"{quoted(tensor.name)} is of the unknown {tensor.dtype}, and {problem}", _UPGRADE)
+
+
+def _is_unknown(tensor: Stored) -> bool:
+    return tensor.dtype.startswith(UNKNOWN)
 
 
 def _aligned(position: int, alignment: int) -> int:

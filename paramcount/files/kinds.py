@@ -9,7 +9,9 @@ _START = 512  # bytes: a tar archive says what it is at 257
 _SHOWN = 16
 _LONGEST_HEADER = 100_000_000  # bytes, of safetensors
 # A web page, and a pointer to a file: who reads files of torch.save says what to do about them.
-_NO_FILES = (b"<", b"version https://git-lfs")
+_LFS_POINTER = b"version https://git-lfs"
+_NO_FILES = (b"<", _LFS_POINTER)
+_CALLED = {"safetensors": "safetensors file", "torch_file": "file of torch.save", "gguf": "GGUF file"}
 _COMPRESSED = {
     b"\x1f\x8b": ("gzip", "gzip -dc"),
     b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
@@ -38,6 +40,33 @@ def kind(file: Ranges) -> str:
     if text.startswith(b"{"):
         return "saved"
     raise _unknown(file.name, start)
+
+
+def cure(file: Ranges, otherwise: str) -> str:
+    """Return what to do about a file that is a pointer to one, or a web page; else what is to be done otherwise."""
+    start = file.upto(0, _START)
+    if start.startswith(_LFS_POINTER):
+        return "it is a Git LFS pointer to the file: fetch that with git lfs pull"
+    if start.lstrip().startswith(b"<"):
+        return "it is a web page: fetch the file from the address of the file itself"
+    return otherwise
+
+
+def demand_kind(file: Ranges, source: str) -> None:
+    """Demand that a file does not begin as one that another source reads.
+
+    Raises:
+        UnreadableFile: it does; the hint is the word that counts it.
+
+    """
+    start = file.upto(0, _START)
+    try:
+        found = kind(file)
+    except UnreadableFile:  # what it is instead, who reads it says
+        return
+    if found not in {source, "saved"} and not start.lstrip(b" \t\r\n").startswith(_NO_FILES):
+        message = f"{file.name} is no {_CALLED[source]}, but by its first bytes a {_CALLED[found]}"
+        raise UnreadableFile(message, hint=f"count it as {found}:{file.name}")
 
 
 def _unknown(name: str, start: bytes) -> UnreadableFile:

@@ -174,6 +174,9 @@ def _opened(word: str) -> Iterator[Ranges]:
     try:
         stream = open(str(path), "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115  # closed below; a Path's open() takes no opener
     except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            message = f"{word} is a link to {os.readlink(path)}, which is not there"  # noqa: PTH115  # as it is written
+            raise UnknownTarget(message, hint="fetch the file that it links to, or name another") from None
         beside = [str(found) for found in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = _STDIN if word == "-" else did_you_mean(closest(str(path), beside))
         raise UnknownTarget(f"there is no file {word}", hint=hint) from None

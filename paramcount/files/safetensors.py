@@ -14,6 +14,7 @@ from sys import getsizeof
 from typing import Any, NoReturn
 
 from paramcount.errors import UnreadableFile
+from paramcount.files.kinds import cure, demand_kind
 from paramcount.files.packed import LONGEST_VALUE, PACKED_SHAPE, VALUES
 from paramcount.files.ranges import Ranges
 from paramcount.files.state_dict import Stored
@@ -66,6 +67,7 @@ _PAIR = re.compile(_BLANK + rb"(" + _TEXT + rb")" + _BLANK + rb":" + _BLANK + rb
 _AFTER = re.compile(_BLANK + rb"([,}])")
 _REST = re.compile(_BLANK + rb"\Z")
 _EMPTY = re.compile(rb"\{" + _BLANK + rb"\}")
+_NULL = re.compile(rb"null")
 # What the common writers write of a tensor; anything else goes through a JSON reader, which comes to the same, slowly.
 _NUMBER = rb"(?:0|[1-9][0-9]{0,18})"  # always within 64 bits
 _SIZES = rb"(?:%(n)b(?:%(b)b,%(b)b%(n)b){0,63}+)?+"
@@ -76,9 +78,10 @@ _TENSOR = (
 )
 _MINUS_ZERO = re.compile(rb"-0" + _BLANK + rb"[,\]]")
 _AGAIN = "fetch or save it again"
+_PIECES = b'"DCP_SHARDING_INFO"'  # where torch.distributed.checkpoint says which part of a tensor is there
+_OFFSETS = re.compile(_PIECES + _BLANK + rb":" + _BLANK + rb"(" + _TEXT + rb")")
 _NEAR = 64 * 2**10  # bytes between two values that are read at once
 _MOST_REQUESTS = 100  # for values
-_LFS_POINTER = b"version https://git-lfs"
 _LONGEST_SHOWN = 200  # characters of a name
 
 
@@ -102,6 +105,8 @@ def tensors(file: Ranges) -> list[Stored]:
         places = [(begin + spans[place][0], place) for place, tensor in enumerate(stored) if _says_more(tensor)]
         for place, tensor in _with_values(stored, places, file):
             stored[place] = tensor
+        if _PIECES in text:
+            stored = list(_with_offsets(stored, text))
     except (_Misfit, MalformedJson, UnicodeDecodeError) as error:
         problem = "its header is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise UnreadableFile(f"{file.name} is no valid safetensors file: {problem}", hint=_AGAIN) from error
@@ -142,12 +147,13 @@ def _header(file: Ranges) -> bytes:
             f"{file.name} is no safetensors file: it is {len(start)} bytes long, too short for a header",
             hint=_AGAIN,
         )
+    demand_kind(file, "safetensors")
     length = int.from_bytes(start, "little")
     if length > _LONGEST_HEADER:
         raise UnreadableFile(
             f"{file.name} is no safetensors file: its header would take {length:,} bytes,"
             f" and the format allows {_LONGEST_HEADER:,}",
-            hint=_hint(file),
+            hint=cure(file, _AGAIN),
         )
     if length == 0 or file.upto(_LENGTH, 1) not in {b"{", b""}:
         raise UnreadableFile(f"{file.name} is no safetensors file: its header does not begin with {{", hint=_AGAIN)
@@ -165,15 +171,6 @@ def _demand_number(text: bytes) -> None:
     number = text.count(b'"data_offsets"')
     if number > _MOST_TENSORS:
         raise _Misfit(f"its header describes {number:,} tensors, and no model has over {_MOST_TENSORS:,}")
-
-
-def _hint(file: Ranges) -> str:
-    start = file.upto(0, len(_LFS_POINTER))
-    if start == _LFS_POINTER:
-        return "it is a Git LFS pointer to the file: fetch that with git lfs pull"
-    if start.lstrip()[:1] == b"<":
-        return "it is a web page: fetch the file from the address of the file itself"
-    return _AGAIN
 
 
 @cache
@@ -285,8 +282,8 @@ def _text(literal: bytes) -> str:
 
 
 def _skip_metadata(text: bytes, position: int) -> int:
-    """Return where the metadata ends, which must map text to text."""
-    if empty := _EMPTY.match(text, position):
+    """Return where the metadata ends, which must map text to text, or be null."""
+    if empty := _EMPTY.match(text, position) or _NULL.match(text, position):
         return empty.end()
     if text[position : position + 1] != b"{":
         raise _Misfit(f"{_METADATA} is no mapping of text to text")
@@ -309,6 +306,20 @@ def _skip_metadata(text: bytes, position: int) -> int:
     if following != b"}":
         _malformed(position)
     return position + 1
+
+
+def _with_offsets(stored: Iterable[Stored], text: bytes) -> Iterator[Stored]:
+    """Yield tensors with where each begins in the whole one that it is a piece of, as the metadata say in JSON.
+
+    torch/distributed/checkpoint/_hf_utils.py.
+    """
+    found = _OFFSETS.search(text)
+    said = load(_decoded(found, 1, _LONGEST_TEXT).encode()) if found else None
+    for tensor in stored:
+        entry = said.get(tensor.name) if isinstance(said, dict) else None
+        offset = entry.get("saved_offsets") if isinstance(entry, dict) else None
+        is_offset = isinstance(offset, list) and _are_sizes(offset) and len(offset) == len(tensor.shape)
+        yield tensor._replace(offset=tuple(offset)) if is_offset and offset is not None else tensor
 
 
 def _entry(text: bytes, position: int, name: str) -> tuple[_Entry, int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from math import prod
+from operator import add
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -96,6 +98,52 @@ def merged(shards: Mapping[str, Iterable[Stored]], place: str) -> list[Stored]:
     return [tensor for stored in shards.values() for tensor in stored]
 
 
+def joined(shards: Mapping[str, Iterable[Stored]], place: str) -> list[Stored]:
+    """Return the tensors whose pieces are in several files, each whole.
+
+    Raises:
+        UnreadableFile: the pieces leave a hole.
+
+    """
+    pieces: dict[str, dict[tuple[int, ...], Stored]] = {}
+    for stored in shards.values():
+        for tensor in stored:
+            pieces.setdefault(tensor.name, {})[tensor.offset or (0,) * len(tensor.shape)] = tensor
+    return [_whole(list(each.items()), place) for each in pieces.values()]
+
+
+def _whole(pieces: Sequence[tuple[tuple[int, ...], Stored]], place: str) -> Stored:
+    first = pieces[0][1]
+    ends = [tuple(map(add, offset, piece.shape)) for offset, piece in pieces]
+    shape = tuple(map(max, zip(*ends, strict=True)))
+    numel = sum(piece.numel for _, piece in pieces)
+    if any(len(piece.shape) != len(first.shape) for _, piece in pieces) or numel != prod(shape):
+        problem = f"the pieces of {quoted(first.name)} make no whole of {list(shape)}"
+        raise UnreadableFile(f"{place}: {problem}", hint="fetch the missing files: each process saved one")
+    return first._replace(shape=shape, numel=numel, nbytes=sum(piece.nbytes for _, piece in pieces), offset=None)
+
+
+PIECE = Note(
+    "left-out",
+    "",
+    "this is what one of several processes saved, and holds pieces of tensors: name the folder to count them whole",
+)
+PIECES = Note(
+    "pieces",
+    "",
+    "each file has pieces of tensors, of one process, and none says how many processes there were:"
+    " what is counted is whole if no file is missing",
+)
+
+
+def below_note(files: Sequence[str]) -> tuple[Note, ...]:
+    """Return what to say of weights in the folders of the folder that is counted."""
+    if not files:
+        return ()
+    verb = "is" if len(files) == 1 else "are"
+    return (Note("left-out", "", f"in folders below {verb} {several(files)}: not counted"),)
+
+
 # An index -------------------------------------------------------------------------------------------------------------
 
 
@@ -166,8 +214,12 @@ def _total_note(document: Mapping[str, Any], stored: Iterable[Stored]) -> Note |
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or "total_size" not in metadata:
         return None
-    said, held = metadata["total_size"], sum(tensor.nbytes for tensor in stored)
-    if said == held and not isinstance(said, bool):
+    tensors = list(stored)
+    said, held = metadata["total_size"], sum(tensor.nbytes for tensor in tensors)
+    # Of tensors that are tied, writers count all, or one.
+    sizes: dict[Hashable, int] = {tensor.memory or tensor.name: tensor.nbytes for tensor in tensors}
+    once = sum(sizes.values())
+    if type(said) is int and said in {held, once}:
         return None
     message = f"the index says that the shards hold {_brief(said)} bytes, and they hold {held:,}, which is what counts"
     return Note("index-total", "", message)

@@ -19,3 +19,4 @@ class Stored(NamedTuple):
     packed: bool = False  # stored in fewer bits than it computes with: shape and numel are of what it stands for
     value: bytes | None = None  # its elements, of the few tensors that say how others are packed; None: not read
     is_of_another: bool = False  # whether the value is that of another tensor of the same kind
+    offset: tuple[int, ...] | None = None  # where it begins in the whole, of a piece of one; None: it is whole

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 
 _FILES_LISTED = 3
+_LIKE_WEIGHTS = re.compile(r"\.(?:pt|pth|ckpt|bin|safetensors|gguf|tar)(?:\.|$)")
+_MOST_FOLDERS = 100  # to look into, for one that is a target
 _WITH_PARTS = {"torch_file", "saved"}
 _PART = re.compile(r"(?P<file>[^:]+)(?::(?P<part>.+))?", re.DOTALL)
 
@@ -185,13 +187,39 @@ def _prefixed(word: str) -> list[str]:
 
 
 def _folder(word: str, inside: Iterable[str]) -> UnknownTarget:
-    """Return the error for a folder that is no target as a whole, with the files in it that are."""
-    found = [path for path in inside if listed(path) is None and any(each.claims(path) for each in sources().values())]
+    """Return the error for a folder that is no target as a whole, with what is in it or below that is."""
+    names = {last(path): path for path in inside}
+    if "model_index.json" in names:
+        return UnknownTarget(f"the folder {word} is no target by itself", hint=f"it is a pipeline: diffusers:{word}")
+    found = [path for path in names.values() if listed(path) is None and _is_target(path)]
     # A .json could be anything; a saved report is the least likely in a folder of weights.
-    files = [path for path in found if not path.endswith(".json")] or found
+    files = [path for path in found if not path.endswith(".json")] or list(_below(word, names)) or found
     more = f" and {len(files) - _FILES_LISTED} more" if len(files) > _FILES_LISTED else ""
     hint = f"name what is meant: {' '.join(files[:_FILES_LISTED])}{more}" if files else "it holds no file to count"
     return UnknownTarget(f"the folder {word} is no target by itself", hint=hint)
+
+
+def _is_target(path: str) -> bool:
+    """Whether a source claims a path, or reads it by its first bytes, as ``last.pth.tar``."""
+    if any(each.claims(path) for each in sources().values()):
+        return True
+    if not _LIKE_WEIGHTS.search(last(path)):
+        return False
+    try:
+        with held(path) as stream:
+            return kind_of(stream) != "saved"
+    except ParamcountError:
+        return False
+
+
+def _below(word: str, names: Mapping[str, str]) -> Iterator[str]:
+    """Yield the folders in a folder that are targets: checkpoints, and the snapshots that the Hub's cache keeps."""
+    folders = [within(word, "snapshots")] if "snapshots" in names else [word]
+    for folder in folders:
+        for name in (listed(folder) or [])[:_MOST_FOLDERS]:
+            path = within(folder, name)
+            if listed(path) is not None and any(each.claims(path) for each in sources().values()):
+                yield path
 
 
 def unknown(word: str, candidates: Iterable[str], *, name: str | None = None) -> UnknownTarget:

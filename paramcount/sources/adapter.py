@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from paramcount.errors import UnknownTarget, UnreadableFile, UsageError
 from paramcount.files.ranges import last, opened
-from paramcount.inventory import Inventory
+from paramcount.inventory import Inventory, Note
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
 
@@ -59,24 +59,28 @@ def read(target: Target, name: str) -> Inventory:
         UnreadableFile: the file or the config cannot be read, or is none.
 
     """
+    from paramcount.files import shards
     from paramcount.files.adapters import CONFIG, adapter
     from paramcount.files.configuration import beside
+    from paramcount.files.safetensors_folders import below
     from paramcount.files.state_dict import inventory
 
     if target.args or target.weights is not None:
         raise UsageError(f"{target.word} is an adapter, which takes no arguments and no --weights")
     path = os.path.expanduser(name)  # noqa: PTH111  # a Path would drop the ./ that the user wrote
+    beside_it: tuple[Note, ...] = ()
     if os.path.isdir(path):  # noqa: PTH112  # the same
         files = _inside(path)
         if not files:
             raise UnreadableFile(f"{name} is a folder, and holds no {' and no '.join(_FILES)}")
+        beside_it = shards.below_note(below(path, os.listdir(path)))  # noqa: PTH208  # the same
         path = os.path.join(path, files[0])  # noqa: PTH118  # the same
     elif last(path) not in _FILES:
         raise UnknownTarget(f"{name!r} is no adapter", hint=f"for example: {EXAMPLE}")
     with paused_collector():
         tensors = _held(path)
         found = adapter(tensors, beside(path, CONFIG))
-        types, notes = found.types, found.notes
+        types, notes = found.types, (*found.notes, *beside_it)
         whole = inventory(tensors, target=target.word, source="adapter", types=types, notes=notes)
         params = tuple(param._replace(adapter="") for param in whole.params)  # whoever loads it gives it a name
         return replace(whole, params=params, form="other")  # part of a model

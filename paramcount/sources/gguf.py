@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paramcount.errors import MissingLibrary, UnknownTarget, UnreadableFile
-from paramcount.files.ranges import expanded, last, opened, parent, within
+from paramcount.files.ranges import expanded, last, listed, opened, parent, within
 from paramcount.inventory import Inventory, Note
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
@@ -28,13 +28,24 @@ MEANING = "weights in GGUF; the first part of several means them all"
 _FILE = ".gguf"
 # How llama.cpp names the parts: https://github.com/ggml-org/llama.cpp/tree/master/tools/gguf-split
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<of>[0-9]{5})\.gguf", re.DOTALL)
+_OF_ANOTHER_KIND = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".index.json")
 _NUMBER, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
 
 
 def claims(word: str) -> bool:
     """Whether the word has the form of such a file."""
     path = split(word).path
-    return path.endswith(_FILE) and path != _FILE
+    return (path.endswith(_FILE) and path != _FILE) or (not is_url(word) and _first(listed(word) or []) is not None)
+
+
+def _first(inside: Iterable[str]) -> str | None:
+    """Return the one model in a folder, or the first of its parts; None where there are others, or in other formats."""
+    names = sorted(name for name in inside if not name.startswith("."))
+    found = [name for name in names if name.endswith(_FILE)]
+    parts = {name: _PART.fullmatch(name) for name in found}
+    models = {name if part is None else (part["stem"], part["of"]) for name, part in parts.items()}
+    is_alone = len(models) == 1 and not any(name.endswith(_OF_ANOTHER_KIND) for name in names)
+    return found[0] if is_alone else None
 
 
 def names() -> Iterable[str]:
@@ -56,18 +67,33 @@ def read(target: Target, name: str) -> Inventory:
 
     target.demand_bare("a file of weights")
     with paused_collector():
-        stored, notes = _read(expanded(name))
+        path = expanded(name)
+        inside = None if is_url(path) else listed(path)
+        if inside is not None:
+            first = _first(inside)
+            if first is None:
+                hint = f"name the file in it, as {shown(within(path, 'model.gguf'))}"
+                raise UnreadableFile(f"{shown(path)} is a directory that holds not just one model in GGUF", hint=hint)
+            path = within(path, first)
+        stored, notes = _read(path)
         notes = (*notes, *_packed(stored))
         counted = inventory(stored, target=target.word, source="gguf", notes=notes)
         return replace(counted, form="other")  # its names are llama.cpp's
 
 
 def _packed(stored: Iterable[Stored]) -> Iterable[Note]:
+    stored = list(stored)
     found = [tensor for tensor in stored if tensor.packed]
     if found:
         dtypes, elements = ", ".join(sorted({tensor.dtype for tensor in found})), sum(each.numel for each in found)
         message = f"{plural(len(found), 'tensor')} in blocks ({dtypes}) count as the {exact(elements)} weights in them"
         yield Note("packed", "", message)
+    from paramcount.files.gguf import UNKNOWN
+
+    if unknown := [tensor for tensor in stored if tensor.dtype.startswith(UNKNOWN)]:
+        others = f", as {plural(len(unknown) - 1, 'other')}," if len(unknown) > 1 else ""
+        message = f"is of {unknown[0].dtype}{others} which the gguf library does not know: the dimensions tell how many"
+        yield Note("unknown-type", unknown[0].name, f"{message} weights it has, and the next tensor's place its bytes")
 
 
 def _read(path: str) -> tuple[tuple[Stored, ...], tuple[Note, ...]]:

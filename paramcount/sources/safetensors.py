@@ -13,6 +13,7 @@ from paramcount.files.configuration import beside
 from paramcount.files.packed import Config
 from paramcount.files.ranges import expanded, listed, opened, within
 from paramcount.files.safetensors import in_order, tensors
+from paramcount.files.safetensors_folders import FILE, INDEX, below, of_this_kind, one_model
 from paramcount.files.state_dict import Stored, inventory
 from paramcount.inventory import Inventory, Note
 from paramcount.pause import paused_collector
@@ -24,25 +25,22 @@ LIBRARIES = ()
 IS_CATALOGUE = False
 MEANING = "weights in safetensors, or the folder that they are in"
 
-_FILE = ".safetensors"
-_INDEX = ".safetensors.index.json"
-_WHOLE, _STEM = "model.safetensors", "model"  # transformers' names: transformers/utils/__init__.py
 _OF_ANOTHER_KIND = re.compile(r".*\.(?:gguf|json|pt2?|pth|bin|ckpt|py)(?::.*)?", re.DOTALL)
 
 
 def claims(word: str) -> bool:
     """Whether the word has the form of such a file, or is a folder that holds one."""
     path = split(word).path
-    if path.endswith((_FILE, _INDEX)):
-        return path not in {_FILE, _INDEX}
+    if path.endswith((FILE, INDEX)):
+        return path not in {FILE, INDEX}
     if is_url(word):  # a folder, if anything: who has read no content can only tell by the name
         return not is_web(word) and _OF_ANOTHER_KIND.fullmatch(path) is None
-    return bool(_of_this_kind(listed(word) or []))
+    return bool(of_this_kind(listed(word) or []))
 
 
 def names() -> Iterable[str]:
     """Return the files in the current folder."""
-    return _of_this_kind(listed(".") or [])
+    return of_this_kind(listed(".") or [])
 
 
 def read(target: Target, name: str) -> Inventory:
@@ -61,7 +59,7 @@ def read(target: Target, name: str) -> Inventory:
         stored, notes = _read(name)
         config = cache(partial(beside, _inner(name)))
         counted = inventory(stored, target=target.word, source="safetensors", notes=notes, config=config)
-        is_plain = not any(param.packed for param in counted.params)
+        is_plain = shards.PIECE not in notes and not any(param.packed for param in counted.params)
         return replace(_routed(counted, config), form="state dict" if is_plain else "other")
 
 
@@ -85,7 +83,7 @@ def _inner(name: str) -> str:
 
 
 def _is_named_file(path: str) -> bool:
-    return split(path).path.endswith((_FILE, _INDEX))
+    return split(path).path.endswith((FILE, INDEX))
 
 
 def _read(name: str) -> shards.Read:
@@ -93,9 +91,12 @@ def _read(name: str) -> shards.Read:
     inside = None if is_url(path) and _is_named_file(path) else listed(path)  # which spares a store the question
     if inside is not None:
         return _folder(path, inside)
-    if split(path).path.endswith(_INDEX):
+    if split(path).path.endswith(INDEX):
         return _indexed(path)
-    return _held(path), shards.one_of_several(path)
+    stored = _held(path)
+    if any(tensor.offset is not None for tensor in stored):
+        return stored, (shards.PIECE,)
+    return stored, shards.one_of_several(path)
 
 
 def _held(path: str) -> list[Stored]:
@@ -104,28 +105,22 @@ def _held(path: str) -> list[Stored]:
 
 
 def _indexed(path: str) -> shards.Read:
-    stored, notes = shards.indexed(path, _held, lambda name: name.endswith(_FILE) and not name.startswith("."))
+    stored, notes = shards.indexed(path, _held, lambda name: name.endswith(FILE) and not name.startswith("."))
     return in_order(stored), notes
 
 
 # A folder -------------------------------------------------------------------------------------------------------------
 
 
-def _of_this_kind(inside: Iterable[str]) -> list[str]:
-    """Return the names of the files of this kind among those in a folder."""
-    # A hidden one is another program's: macOS leaves ._model.safetensors beside model.safetensors.
-    return sorted(name for name in inside if name.endswith((_FILE, _INDEX)) and not name.startswith("."))
-
-
 def _folder(folder: str, inside: Iterable[str]) -> shards.Read:
-    found = _of_this_kind(inside)
-    indexes = [name for name in found if name.endswith(_INDEX)]
-    files = [name for name in found if name.endswith(_FILE)]
+    found = of_this_kind(inside)
+    indexes = [name for name in found if name.endswith(INDEX)]
+    files = [name for name in found if name.endswith(FILE)]
     if len(indexes) > 1:
         raise UnreadableFile(
             f"{shown(folder)} holds {shards.several(indexes)}: which is meant?", hint="name one of them"
         )
-    beside = tuple(_beside(inside))
+    beside = tuple(_beside(folder, inside))
     if indexes:
         stored, notes = _indexed(within(folder, indexes[0]))
         return stored, (*notes, *beside)
@@ -133,28 +128,21 @@ def _folder(folder: str, inside: Iterable[str]) -> shards.Read:
         others = [name for name in sorted(inside) if _OF_ANOTHER_KIND.fullmatch(name)]
         hint = f"it holds {shards.several(others)}: name one of them" if others else None
         raise UnreadableFile(f"{shown(folder)} is a folder, and holds no safetensors file", hint=hint)
-    chosen = _one_model(files)
+    chosen = one_model(folder, files)
     if others := [name for name in files if name not in chosen]:
         beside = (shards.beside_note(chosen, others), *beside)
     shards.demand_complete(shown(folder), chosen)
     held = dict(zip(chosen, shards.each_held(folder, chosen, _held), strict=True))
+    if any(tensor.offset is not None for stored in held.values() for tensor in stored):
+        return in_order(shards.joined(held, shown(folder))), (shards.PIECES, *beside)
     return in_order(shards.merged(held, shown(folder))), beside
 
 
-def _one_model(files: list[str]) -> list[str]:
-    """Return the files that transformers would load, under the names that it gives them; all, where there are none.
-
-    Whoever publishes a model in another form as well, or an adapter to it, puts that beside them.
-    """
-    if _WHOLE in files:
-        return [_WHOLE]
-    return [name for name in files if shards.stem(name) == _STEM] or files
-
-
-def _beside(inside: Iterable[str]) -> Iterable[Note]:
-    """Note the torch files in the folder: of the same weights, or of what training keeps beside them."""
+def _beside(folder: str, inside: Iterable[str]) -> Iterable[Note]:
+    """Note what else there is: torch files of the same weights or of training, and what is in the folders below."""
     from paramcount.files.torch_folders import pickles
 
     if found := pickles(inside):
         verb = "is" if len(found) == 1 else "are"
         yield Note("left-out", "", f"what is counted are the safetensors; beside them {verb} {shards.several(found)}")
+    yield from shards.below_note(below(folder, inside))

@@ -160,7 +160,6 @@ MALFORMED = {
     "a header that is null": (packed(None), "does not begin with {"),
     "a blank before": (packed(b" {}"), "does not begin with {"),
     "a byte order mark": (packed(b"\xef\xbb\xbf{}"), "does not begin with {"),
-    "a zip file": (b"PK\3\4" + b"\x14" * 40, "the format allows 100,000,000"),
     "text after the header": (packed(b"{} x"), "not well-formed JSON at byte 10"),
     "nul padding": (packed(b"{}\0\0"), "not well-formed JSON"),
     "a trailing comma": (packed(b'{"__metadata__":{},}'), "not well-formed JSON"),
@@ -183,7 +182,6 @@ MALFORMED = {
     ),
     "metadata twice": (packed(b'{"__metadata__":{},"__metadata__":{}}'), "'__metadata__' twice"),
     "a metadata key twice": (packed(b'{"__metadata__":{"k":"v","k":"v"}}'), "__metadata__ has 'k' twice"),
-    "metadata that is null": (packed({"__metadata__": None}), "__metadata__ is no mapping of text to text"),
     "metadata with a number": (packed({"__metadata__": {"k": 1}}), "__metadata__ is no mapping of text to text"),
     "metadata with a mapping": (packed({"__metadata__": {"k": {}}}), "__metadata__ is no mapping of text to text"),
     "metadata without end": (packed(b'{"__metadata__":{"k":"v"'), "not well-formed JSON"),
@@ -255,7 +253,7 @@ MALFORMED = {
 }
 # What only the specification forbids, or only we: https://huggingface.co/docs/safetensors/index#format
 STRICTER = {
-    *("a name twice", "a name twice, once escaped", "a metadata key twice", "metadata that is null", "a blank before"),
+    *("a name twice", "a name twice, once escaped", "a metadata key twice", "a blank before"),
     *("one key more", "a shape without end", "an entry that is a list"),
     *("metadata with a text of many megabytes", "metadata with very many keys", "a very long name"),
 }
@@ -271,6 +269,22 @@ def test_a_malformed_file_is_refused_with_its_name_and_the_fault(kind: str, read
     assert "\n" not in caught.value.message
     assert (reference(file) is not None) == (kind in STRICTER)
     assert caught.value.hint == "fetch or save it again"
+
+
+def test_metadata_that_are_null_are_none(read: Read, file: Path) -> None:
+    data = packed({"__metadata__": None, "a": entry()}, bytes(8))
+    assert [(each.name, each.numel) for each in read(data)] == [("a", 2)]
+    assert reference(file) is not None
+
+
+@pytest.mark.parametrize("start", [b"PK\3\4", b"\x80\2"])
+def test_a_file_of_torch_save_is_told_with_the_word_that_counts_it(start: bytes, read: Read, file: Path) -> None:
+    with pytest.raises(UnreadableFile) as caught:
+        read(start + b"\x14" * 40)
+    assert caught.value.message.startswith(
+        f"{file} is no safetensors file, but by its first bytes a file of torch.save"
+    )
+    assert caught.value.hint == f"count it as torch_file:{file}"
 
 
 @pytest.mark.parametrize("length", range(len(one())))

@@ -132,3 +132,23 @@ def test_a_folder_that_is_no_target_is_an_error_with_the_files_in_it_that_are(fo
     with pytest.raises(UnknownTarget) as caught:
         resolve("run")
     assert caught.value.hint == "name what is meant: run/optimizer.bin run/step0.ckpt run/step1.ckpt and 2 more"
+
+
+def test_what_counts_below_a_folder_is_named(folder: Path) -> None:
+    """Checkpoints of a trainer, the Hub's cache, a pipeline, and a file whose name ends as no other does."""
+    for file in (
+        *("run/checkpoint-4/model.safetensors", "models--org--name/snapshots/abc/model.safetensors"),
+        *("pipeline/model_index.json", "timm/last.pth.tar", "timm/README.md"),
+    ):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_bytes(b"PK\3\4")
+    hints = {
+        "run": "name what is meant: run/checkpoint-4",
+        "models--org--name": "name what is meant: models--org--name/snapshots/abc",
+        "pipeline": "it is a pipeline: diffusers:pipeline",
+        "timm": "name what is meant: timm/last.pth.tar",
+    }
+    for word, hint in hints.items():
+        with pytest.raises(UnknownTarget) as caught:
+            resolve(word)
+        assert caught.value.hint == hint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -313,7 +314,12 @@ def test_a_folder_with_the_name_of_a_file_is_refused(tmp_path: Path, run: Run) -
             ["model-00001-of-00002", "model-00002-of-00002", "consolidated"],
             ["model-00001-of-00002", "model-00002-of-00002"],
         ),
-        (["unet", "vae"], ["unet", "vae"]),
+        (["model", "model.fp16"], ["model"]),
+        (["diffusion_pytorch_model", "diffusion_pytorch_model.fp16"], ["diffusion_pytorch_model"]),
+        (["diffusion_pytorch_model", "diffusion_pytorch_model.non_ema", "x"], ["diffusion_pytorch_model"]),
+        (["unet", "unet.fp16"], ["unet"]),
+        (["unet.fp16-00001-of-00002", "unet.fp16-00002-of-00002", "unet"], ["unet"]),
+        (["ckpt-00001-of-00002", "ckpt-00002-of-00002"], ["ckpt-00001-of-00002", "ckpt-00002-of-00002"]),
     ],
     ids=" ".join,
 )
@@ -328,6 +334,87 @@ def test_of_a_model_in_two_forms_a_folder_counts_what_transformers_loads(
     notes = [note.message for note in report.notes if note.code == "left-out"]
     assert len(notes) == (len(files) > len(chosen))
     assert all(f"'{name}.safetensors'" in note for note in notes for name in files)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        *(["checkpoint", "vae", "lora"], ["unet", "vae"], ["unet.fp16", "unet.non_ema"]),
+        *(["a-00001-of-00001", "b-00001-of-00001"], ["a", "a-lora"]),
+    ],
+    ids=" ".join,
+)
+def test_files_of_several_models_are_not_summed_but_named(files: list[str], tmp_path: Path) -> None:
+    for name in files:
+        save_file({f"{name}.weight": torch.zeros(3)}, tmp_path / f"{name}.safetensors")
+    error = refusal(tmp_path)
+    assert error.message == f"{tmp_path} holds {len(files)} models, by the names of its files: which is meant?"
+    assert all(repr(f"{tmp_path}/{name}.safetensors") in str(error.hint) for name in files)
+
+
+def test_weights_in_the_folders_below_are_told(tmp_path: Path) -> None:
+    """As sentence-transformers has layers there, PEFT further adapters, and a trainer checkpoints."""
+    save_file({"w": torch.zeros(3)}, tmp_path / "model.safetensors")
+    for below in ("1_Pooling/config.json", "2_Dense/model.safetensors", "checkpoint-5/pytorch_model.bin"):
+        (tmp_path / below).parent.mkdir()
+        (tmp_path / below).touch()
+    report = counted(tmp_path)
+    assert report.total == 3
+    (note,) = (note.message for note in report.notes if note.code == "left-out")
+    assert note == "in folders below are '2_Dense/model.safetensors', 'checkpoint-5/pytorch_model.bin': not counted"
+
+
+# As torch.distributed.checkpoint's HuggingFaceStorageWriter writes two processes' parts of a, b and c.
+PIECES: list[dict[str, tuple[list[int], list[int]]]] = [
+    {"a": ([3, 10], [0, 0]), "b": ([5, 4], [0, 0])},
+    {"a": ([3, 10], [3, 0]), "b": ([5, 3], [0, 4]), "c": ([7], [0]), "n": ([], [])},
+]
+
+
+@pytest.fixture
+def pieces(tmp_path: Path) -> list[Path]:
+    files = []
+    for number, held in enumerate(PIECES, start=1):
+        info = json.dumps({name: {"saved_offsets": offset} for name, (_, offset) in held.items()})
+        files.append(tmp_path / f"shard-{number:05}-model-00001-of-00001.safetensors")
+        save_file(
+            {name: torch.zeros(shape) for name, (shape, _) in held.items()},
+            files[-1],
+            {"format": "pt", "DCP_SHARDING_INFO": info, "DCP_VERSION": "1.0"},
+        )
+    return files
+
+
+def test_pieces_of_tensors_count_as_the_tensors(pieces: list[Path]) -> None:
+    report = counted(pieces[0].parent)
+    assert {param.name: param.shape for param in report.params} == {"a": (6, 10), "b": (5, 7), "c": (7,), "n": ()}
+    assert (report.total, report.nbytes) == (60 + 35 + 7 + 1, 4 * (60 + 35 + 7 + 1))
+    assert "pieces" in codes(report)
+    alone = counted(pieces[0])
+    assert (alone.total, alone.form) == (30 + 20, "other")
+    (note,) = (note.message for note in alone.notes if note.code == "left-out")
+    assert "pieces of tensors: name the folder" in note
+
+
+def test_a_hole_between_pieces_is_refused(pieces: list[Path]) -> None:
+    pieces[0].unlink()
+    assert "the pieces of 'a' make no whole of [6, 10]" in refusal(pieces[0].parent).message
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_writers_own_files_count_what_was_saved(tmp_path: Path) -> None:
+    dcp: Any = import_module("torch.distributed.checkpoint")
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+    writer = dcp.HuggingFaceStorageWriter(str(tmp_path), save_distributed=True)
+    dcp.save(model.state_dict(), storage_writer=writer, no_dist=True)
+    assert counted(tmp_path).total == sum(param.numel() for param in model.parameters())
+
+
+def test_a_link_to_nothing_is_told_with_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").symlink_to("../blobs/none")
+    for word in (tmp_path, tmp_path / "model.safetensors"):
+        with pytest.raises(UnknownTarget, match=r"is a link to \.\./blobs/none, which is not there"):
+            counted(word)
 
 
 def test_several_indexes_in_a_folder_ask_for_one(sharded: Path) -> None:
