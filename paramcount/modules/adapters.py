@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from paramcount.inventory import Note, Param
+from paramcount.modules.attributes import bases, class_module
 from paramcount.units import exact
 
 # Under which names PEFT's modules keep what is not theirs.
@@ -71,7 +72,7 @@ def find_adapters(
 
 
 def _is_of_peft(kind: type) -> bool:
-    return any(base.__module__.startswith("peft.") for base in kind.__mro__)
+    return any(class_module(base).startswith("peft.") for base in bases(kind))
 
 
 def _role(name: str, modules: Mapping[str, nn.Module], ours: set[str]) -> _Role:
@@ -118,7 +119,9 @@ def _configs(modules: Iterable[nn.Module]) -> dict[str, Any]:
     """Return the settings of each adapter, by its name."""
     configs: dict[str, Any] = {}
     for module in modules:
-        found = getattr(module, "peft_config", None)
+        # PEFT's own compute it; a model that transformers has put adapters into stores it.
+        is_ours = _is_of_peft(type(module))
+        found = getattr(module, "peft_config", None) if is_ours else vars(module).get("peft_config")
         if isinstance(found, Mapping):
             configs |= found
     return configs

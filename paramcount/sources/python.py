@@ -106,7 +106,9 @@ def _contents(thing: Any) -> dict[str, Any]:
 
 
 def _models_inside(thing: Any, label: str) -> list[str]:
-    """Return the targets that name the models in a dict or a list."""
+    """Return the targets that name the models in a dict or a list; another kind of container may never end."""
+    if not issubclass(type(thing), dict | list | tuple):
+        return []
     return [
         f"{label}.{key}"
         for key, value in _contents(thing).items()
@@ -187,13 +189,13 @@ def _returns_module(function: Callable[..., Any]) -> bool:
 def _is_model_class(thing: Any) -> bool:
     from torch import nn
 
-    return inspect.isclass(thing) and issubclass(thing, nn.Module)
+    return issubclass(type(thing), type) and issubclass(thing, nn.Module)
 
 
 def _is_instance(thing: Any) -> bool:
     from torch import nn
 
-    return isinstance(thing, nn.Module)
+    return issubclass(type(thing), nn.Module)
 
 
 def _instance(found: Any, args: Mapping[str, Any], label: str) -> nn.Module:

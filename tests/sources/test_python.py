@@ -422,3 +422,32 @@ def test_an_argument_that_is_taken_by_its_place_only_is_given_by_its_name(folder
     assert paramcount.count("net.py:Net", args={"width": 4}).total == 8 * 3 + 3
     assert paramcount.count("net.py:Net", args={"size": 5, "width": 4, "bias": False}).total == 8 * 5
     assert "no argument 'widht'" in failure("net.py:Net", args={"widht": 4}).message
+
+
+def test_what_else_a_file_holds_is_not_looked_through(folder: Path) -> None:
+    write(
+        "net.py",
+        """
+        from collections.abc import Mapping
+        from itertools import count
+
+        class Endless(Mapping):
+            def __getitem__(self, key):
+                return key
+
+            def __iter__(self):
+                return count()
+
+            def __len__(self):
+                return 1
+
+        class Lazy:
+            def __getattribute__(self, name):
+                raise ImportError(f"an optional dependency is missing: {name}")
+
+        data = Endless()
+        lazy = [Lazy()]
+        """,
+    )
+    assert failure("net.py").message == "net.py holds no model"
+    assert "Endless, not a model" in failure("net.py:data").message
