@@ -113,7 +113,7 @@ def test_a_module_without_a_hash_is_named_with_the_cure() -> None:
         ) as caught:
             paramcount.count(module)
         assert cure in (caught.value.hint or "")
-        with pytest.raises(paramcount.ParamcountError, match=f"0, a {type(module).__name__}, has no hash"):
+        with pytest.raises(paramcount.ParamcountError, match=f"0, of class {type(module).__name__}, has no hash"):
             paramcount.count(nn.Sequential(module))
 
 

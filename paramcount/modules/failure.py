@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from paramcount.errors import BuildError, closest, did_you_mean
-from paramcount.modules.attributes import class_attributes, class_module, class_name, definer
+from paramcount.modules.attributes import bases, class_attributes, class_module, class_name, definer
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
@@ -100,7 +100,8 @@ def _hash_cure(error: TypeError) -> str | None:
     if frames[-1].f_globals.get("__name__") != "torch.nn.modules.module":
         return None
     kinds = (type(value) for value in frames[-1].f_locals.values())
-    return next((said[1] for kind in kinds if (said := without_hash(kind)) is not None), None)
+    modules = (kind for kind in kinds if any(class_module(base) == "torch.nn.modules.module" for base in bases(kind)))
+    return next((said[1] for kind in modules if (said := without_hash(kind)) is not None), None)
 
 
 _UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")

@@ -56,7 +56,7 @@ def _note(name: str, module: nn.Module, method: str, counted: Sequence[Tensor] |
     most = 2 * len(reference) + _MOST_SURPLUS
     try:
         given = list(islice(iter(module.parameters()), most))
-    except Exception as error:  # noqa: BLE001  # whatever a user's method raises
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a user's method raises
         message = f"{who} fails when it is called without arguments ({type(error).__name__}): the count is without it"
         yield Note("own-parameters", name, message)
         return

@@ -149,7 +149,8 @@ def _asked(model: nn.Module, modules: Sequence[tuple[str, nn.Module]]) -> tuple[
     except TypeError:
         for place, module in modules:
             if (said := without_hash(type(module))) is not None:
-                where = f"{place}, a {class_name(type(module))}," if place else f"a {class_name(type(module))}"
+                kind = class_name(type(module))
+                where = f"{place}, of class {kind}," if place else f"its class {kind}"
                 problem = f"PyTorch cannot list what it holds: {where} has no hash, because {said[0]}"
                 raise BuildError(problem, hint=said[1]) from None
         raise

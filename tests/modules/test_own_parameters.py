@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
@@ -75,6 +76,7 @@ def test_names_of_its_own_that_leave_something_out_are_the_count_and_say_so() ->
     ("give", "expected"),
     [
         (lambda: 1 / 0, "fails when it is called without arguments (ZeroDivisionError)"),
+        (sys.exit, "fails when it is called without arguments (SystemExit)"),
         (lambda _group: (), "fails when it is called without arguments (TypeError)"),
         (lambda: None, "fails when it is called without arguments (TypeError)"),
         (lambda: repeat(nn.Parameter()), "does not end"),

@@ -451,3 +451,25 @@ def test_what_else_a_file_holds_is_not_looked_through(folder: Path) -> None:
     )
     assert failure("net.py").message == "net.py holds no model"
     assert "Endless, not a model" in failure("net.py:data").message
+
+
+def test_a_module_without_a_hash_that_its_own_constructor_lists_is_told_with_the_cure(folder: Path) -> None:
+    write(
+        "net.py",
+        """
+        from torch import nn
+
+        class Equal(nn.Module):
+            def __eq__(self, other):
+                return True
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.part = Equal()
+                self.apply(print)
+        """,
+    )
+    error = failure("net.py:Net")
+    assert "unhashable type: 'Equal'" in error.message
+    assert error.hint == "put __hash__ = nn.Module.__hash__ into class Equal"
