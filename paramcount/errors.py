@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 
 from paramcount.harmless import shortened
@@ -16,6 +17,7 @@ EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141
 EXIT_TERMINATED = 143
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 _LONGEST_MESSAGE = 10_000  # characters
 _LONGEST_DETAILS = 200_000
 
@@ -158,8 +160,13 @@ class Bug(ParamcountError):
     exit_code = EXIT_BUG
 
     @classmethod
-    def of(cls, error: Exception) -> Bug:
-        """Own up to an exception that nobody expected."""
+    def of(cls, error: Exception) -> ParamcountError:
+        """Own up to an exception that nobody expected; where the machine has no more room, that is no bug."""
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
+            said = getattr(error, "strerror", None) or "there is not enough memory"
+            full = ParamcountError(f"the machine has no room: {said}", hint="free some, or raise the limit: ulimit -a")
+            full.__cause__ = error
+            return full
         bug = cls(f"bug in paramcount: {type(error).__name__}: {error}", hint="please report it, with what -v prints")
         bug.__cause__ = error
         return bug

@@ -29,8 +29,10 @@ def run() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         code = EXIT_CLOSED_PIPE
-    except OSError:
+    except OSError as error:  # a full disk
         code = code or EXIT_USAGE
+        with suppress(OSError):
+            print(f"error: cannot write the result: {error.strerror}", file=sys.stderr)
     with suppress(OSError):
         os.dup2(2, 1)  # what a user's code prints at exit is no result either
     leave, os._exit = os._exit, sys.exit  # type: ignore[assignment]  # nor is the code it exits with

@@ -169,7 +169,10 @@ def cache_folder() -> Path:
     """Return the folder of the cache: that of PARAMCOUNT_CACHE, or one where the platform has its caches."""
     named = os.environ.get("PARAMCOUNT_CACHE", "")
     if named.lower() not in _OFF:
-        return Path(named).expanduser().absolute()
+        try:
+            return Path(named).expanduser().absolute()
+        except RuntimeError as error:  # it begins with ~ and the name of nobody
+            raise UsageError(f"PARAMCOUNT_CACHE={named} is no folder: {error}", hint="name it in full") from error
     from platformdirs import user_cache_path
 
     return user_cache_path("paramcount", appauthor=False)
