@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from paramcount.units import as_written
 
 _MOST_VALUES = 4_000_000  # more than the report of a model of 100,000 tensors holds
+_MOST_MEMORY = 160_000_000  # bytes that text may take: of each character four, where one is beyond the common ones
 _LONGEST_NUMBER = 40  # digits; no count has more, and Python refuses to print very long integers
 
 
@@ -55,6 +56,8 @@ def _loaded(data: bytes, decode: Callable[[str], Any]) -> Any:
     # Before anything is built, by what separates and opens values: a few bytes of text can take a hundred as objects.
     if len(data) > _MOST_VALUES and (number := sum(map(data.count, (b",", b":", b"[", b"{")))) > _MOST_VALUES:
         raise MalformedJson(f"it holds about {number:,} values, and over {_MOST_VALUES:,} are not read")
+    if len(data) * 4 > _MOST_MEMORY and (not data.isascii() or b"\\u" in data):
+        raise MalformedJson(f"it is {len(data):,} bytes long, which is too much for text that is not plain ASCII")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -18,7 +18,7 @@ from paramcount.commands.overwriting import demand_kept
 from paramcount.errors import EXIT_CLOSED_PIPE, ParamcountError, UsageError
 from paramcount.files.patience import seconds
 from paramcount.grid import Style
-from paramcount.harmless import visible, visible_lines
+from paramcount.harmless import shortened, visible, visible_lines
 from paramcount.signals import undone
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Color = Literal["auto", "always", "never"]
 
+_LONGEST_SUBJECT = 500  # characters
 _A_MOMENT = 0.7  # seconds without progress
 _BETWEEN_LOOKS = 0.02  # seconds, at a pipe that nobody reads yet
 # What stands in for characters that an output's encoding may lack.
@@ -82,7 +83,7 @@ class Session:
         is_named = (subject and error.message.startswith((f"{subject}:", f"{subject} "))) or repr(
             subject
         ) in error.message
-        about = f"{subject}: " if subject and not is_named else ""
+        about = f"{shortened(subject, _LONGEST_SUBJECT)}: " if subject and not is_named else ""
         lines = [f"{about}{error.message}", *([error.hint] if error.hint else [])]
         self._say("error", "\n  ".join(map(visible, lines)), "bold red")
         error.keep_traceback()

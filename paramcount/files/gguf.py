@@ -40,7 +40,10 @@ _CODES = {"UINT8": "B", "INT8": "b", "BOOL": "B", "UINT16": "H", "INT16": "h", "
 _LARGEST = 2**63 - 1  # number of elements, and of bytes
 _MOST_DIMENSIONS = 4  # GGML_MAX_DIMS
 _LONGEST_NAME = 65_535  # bytes, of a key by the specification; tensors' names are shorter
-_MOST_TEXTS = 2**22  # in all lists together: four times the largest vocabulary's; stepping over them takes its time
+_MOST_TEXTS = 2**21  # in all lists together: thrice the largest vocabulary's, with how its words merge
+MOST_TENSORS = 2**18  # a hundred times those of the largest model
+_MOST_FIELDS = 2**16
+_MOST_NAMED = 64 * 2**20  # bytes of all names
 _DEEPEST = 8  # lists in lists
 _SMALLEST_FIELD = 13  # bytes: an empty name, a type and a value
 _SMALLEST_TENSOR = 24  # bytes: an empty name, no dimensions, a type and an offset
@@ -91,6 +94,7 @@ class _Reader:
         self._window = b""
         self._window_start = 0
         self._texts_left = _MOST_TEXTS
+        self._names_left = _MOST_NAMED
 
     def header(self) -> Header:
         if self._file.upto(0, len(_MAGIC)) != _MAGIC:
@@ -99,9 +103,9 @@ class _Reader:
         self._position = len(_MAGIC)
         self._read_version()
         number_of_tensors, number_of_fields = self._number("Q"), self._number("Q")
-        self._demand_room(number_of_fields, _SMALLEST_FIELD, "fields")
+        self._demand_room(number_of_fields, _SMALLEST_FIELD, "fields", _MOST_FIELDS)
         values = self._fields(number_of_fields)
-        self._demand_room(number_of_tensors, _SMALLEST_TENSOR, "tensors")
+        self._demand_room(number_of_tensors, _SMALLEST_TENSOR, "tensors", MOST_TENSORS)
         return Header(values, self._tensors(number_of_tensors, self._alignment(values)))
 
     # The bytes
@@ -132,11 +136,13 @@ class _Reader:
     def _cut_short(size: int) -> _Misfit:
         return _Misfit(f"its header goes on after its {size:,} bytes: it is cut short")
 
-    def _demand_room(self, number: int, smallest: int, what: str) -> None:
+    def _demand_room(self, number: int, smallest: int, what: str, most: int | None = None) -> None:
         size = self._file.known_size
         if number * smallest > (_MOST_OF_A_PIPE if size is None else size) - self._position:
             room = "a header" if size is None else f"its {size:,} bytes"
             raise _Misfit(f"it cannot hold {number:,} {what} in {room}")
+        if most is not None and number > most:
+            raise _Misfit(f"it has {number:,} {what}, and over {most:,} are not read")
 
     def _number(self, code: str) -> Any:
         (value,) = struct.unpack(self._order + code, self._take(struct.calcsize("=" + code)))
@@ -146,6 +152,9 @@ class _Reader:
         length = self._number("Q")
         if length > _LONGEST_NAME:
             raise _Misfit(f"a name is {length:,} bytes long, and {_LONGEST_NAME:,} are allowed")
+        self._names_left -= length
+        if self._names_left < 0:
+            raise _Misfit(f"its names take over {_MOST_NAMED:,} bytes")
         try:
             return self._take(length).decode()
         except UnicodeDecodeError as error:
@@ -209,8 +218,24 @@ class _Reader:
         self._texts_left -= number
         if self._texts_left < 0:
             raise _Misfit(f"the field {quoted(key)} has {number:,} values, more than any vocabulary")
+        if kind == "STRING":
+            self._skip_texts(number)
+            return
         for _ in range(number):
             self._skip_value(kind, key, depth)
+
+    def _skip_texts(self, number: int) -> None:
+        """Step over texts, of which a vocabulary has a million: as many at once as there are in the window."""
+        length_of = struct.Struct(self._order + "Q")
+        while number:
+            self._skip(length_of.unpack(self._take(length_of.size))[0])
+            number -= 1
+            window, at = self._window, self._position - self._window_start
+            last = len(window) - length_of.size
+            while number and at <= last:
+                at += length_of.size + length_of.unpack_from(window, at)[0]
+                number -= 1
+            self._skip(self._window_start + at - self._position)
 
     def _tensors(self, number: int, alignment: int) -> tuple[Stored, ...]:
         """Return all tensors, which must follow each other, each aligned, and all be in the file."""

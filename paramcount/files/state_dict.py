@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Set
 
+from paramcount.errors import UnreadableFile
 from paramcount.files.buffer_names import Told, told
 from paramcount.files.packed import Config, unpacked
 from paramcount.files.stored import Stored
 from paramcount.inventory import EXTRA_STATE, Buffer, Inventory, Module, Note, Param, Special
 from paramcount.units import exact, plural
+
+_MOST_PARTS = 1000  # of a name
+_MOST_CHARACTERS = 64_000_000  # of the names of all modules: a million layers come to fewer
 
 __all__ = ["Stored", "inventory"]
 
@@ -38,14 +42,21 @@ def inventory(
         extra_states: the keys of what modules keep beside tensors, where it is none.
         overhead: the names of tensors that say how others are packed, where the file says.
 
+    Raises:
+        UnreadableFile: the names have more modules in them than any model.
+
     """
     types = types or {}
     modules: dict[str, Module] = {"": Module("", types.get("", ""))}
+    room = _MOST_CHARACTERS
     for name in types:
         if name not in modules:
-            _add_module(name, modules, types)
+            room = _add_module(name, modules, types, room)
     extra = dict.fromkeys(extra_states)
     given = list(tensors)
+    deepest = max((tensor.name for tensor in given), key=_parts, default="")
+    if _parts(deepest) > _MOST_PARTS:
+        raise _too_deep(f"{target}: a name has {exact(_parts(deepest))} parts, and {exact(_MOST_PARTS)} are allowed")
     if any(EXTRA_STATE in tensor.name for tensor in given):
         keys = {tensor.name: key for tensor in given if (key := extra_state(tensor.name))}
         given = [tensor for tensor in given if tensor.name not in keys]
@@ -67,7 +78,7 @@ def inventory(
             continue
         module = name.rpartition(".")[0]
         if module not in modules:
-            _add_module(module, modules, types)
+            room = _add_module(module, modules, types, room)
         if name in are_buffers and not tensor.packed:
             stored_buffers.append(_buffer(tensor, tied_to))
         else:
@@ -102,13 +113,26 @@ def _buffer(tensor: Stored, tied_to: str | None) -> Buffer:
     return Buffer(tensor.name, tensor.shape, tensor.dtype, tensor.numel, tensor.nbytes, tied_to)
 
 
-def _add_module(name: str, modules: dict[str, Module], types: dict[str, str]) -> None:
-    """Add a module and all above it, those first."""
+def _parts(name: str) -> int:
+    return name.count(".") + 1
+
+
+def _too_deep(problem: str) -> UnreadableFile:
+    return UnreadableFile(problem, hint="no model has such names: ask where the file comes from")
+
+
+def _add_module(name: str, modules: dict[str, Module], types: dict[str, str], room: int) -> int:
+    """Add a module and all above it, those first; return for how many characters of names there is room after that."""
     missing = [name]
+    room -= len(name)
     while (name := name.rpartition(".")[0]) not in modules:
         missing.append(name)
+        room -= len(name)
+    if room < 0:
+        raise _too_deep(f"the names of its modules come to over {exact(_MOST_CHARACTERS)} characters")
     for below in reversed(missing):
         modules[below] = Module(below, types.get(below, "") if types else "")
+    return room
 
 
 def _told_by_name(by_name: Told) -> Iterator[Note]:

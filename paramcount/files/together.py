@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+_AT_A_TIME = 256  # items that are waited for, of what may be many more
 _AT_ONCE = 8  # as many requests as a browser makes, about
 
 
@@ -72,6 +73,7 @@ def together(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterat
 
 def outcomes(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
     """Yield the outcome of the work for each of several items, in their order; the first failure ends it."""
-    with together(work, items) as waits:
-        for wait in waits:
-            yield wait()
+    for start in range(0, len(items), _AT_A_TIME):
+        with together(work, items[start : start + _AT_A_TIME]) as waits:
+            for wait in waits:
+                yield wait()

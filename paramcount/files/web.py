@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPException, HTTPMessage, HTTPResponse
+from socket import SHUT_RDWR, socket
 from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -22,6 +24,7 @@ from paramcount.urls import shown
 MOST_WITHOUT_RANGES = 128 * 2**20  # bytes; the largest header that safetensors allows is 100 MB
 _SLOWEST = 4 * 2**10  # bytes a second
 _CHUNK = 256 * 2**10
+_LONGEST_REDIRECT = 2**20  # bytes that come with one, for people to read
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _MAY_BE_WRITTEN = "/%:=&?~+!$,;'@()*[]"  # in a URL, as they are
 _OK, _PARTIAL, _NO_SUCH_RANGE = 200, 206, 416
@@ -142,8 +145,8 @@ class _Site:
 
         def more(length: int) -> bytes:
             nonlocal received
-            with self._translated():
-                data = response.read1(length)
+            with self._translated(), _cut_off(response):
+                data = in_time(lambda: response.read1(length), self.name)
             received += len(data)
             passed = time.monotonic() - begun
             if data and passed > patience and received < passed * _SLOWEST:
@@ -191,6 +194,17 @@ class _Site:
         return UnreadableFile(f"cannot read {self.name}: {status}", hint=hint)
 
 
+@contextmanager
+def _cut_off(response: HTTPResponse) -> Iterator[None]:
+    """End the connection where reading takes too long, or closing it would wait for who still reads from it."""
+    try:
+        yield
+    except ParamcountError:
+        with suppress(OSError, ValueError), socket(fileno=os.dup(response.fileno())) as connection:
+            connection.shutdown(SHUT_RDWR)
+        raise
+
+
 _FETCH = "fetch the file, and count that: curl -fLO URL"
 
 
@@ -208,6 +222,10 @@ class _Redirects(HTTPRedirectHandler):
     def redirect_request(  # noqa: PLR0917  # urllib's own signature
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
+        if len(fp.read(_LONGEST_REDIRECT + 1)) > _LONGEST_REDIRECT:  # urllib would go on reading without an end
+            fp.close()
+            problem = f"cannot read {shown(req.full_url)}: its server sends more with a redirect than an address"
+            raise UnreadableFile(problem, hint=_FETCH)
         if not newurl.lower().startswith(("http://", "https://")):
             raise HTTPError(req.full_url, code, f"and leads to {shown(newurl)}, not to the web", headers, fp)
         following = super().redirect_request(req, fp, code, msg, headers, newurl)

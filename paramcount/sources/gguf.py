@@ -146,19 +146,27 @@ def _demand_part(found: Header, path: str, number: int, of: int) -> None:
         )
 
 
-def _whole(first: str, named: Header, others: list[str]) -> tuple[tuple[Stored, ...], tuple[Note, ...]]:
-    """Return what all parts hold."""
-    from paramcount.files.safetensors import quoted
-
-    parts = dict(zip(others, _headers(others), strict=True))
-    missing = [shown(path) for path, part in parts.items() if part is None]
+def _demand_none_missing(first: str, missing: list[str]) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UnreadableFile(f"{shown(first)}: the part {missing[0]} is missing{more}", hint="fetch the missing part")
+        problem = f"{shown(first)}: the part {shown(missing[0])} is missing{more}"
+        raise UnreadableFile(problem, hint="fetch the missing part")
+
+
+def _whole(first: str, named: Header, others: list[str]) -> tuple[tuple[Stored, ...], tuple[Note, ...]]:
+    """Return what all parts hold."""
+    from paramcount.files.gguf import MOST_TENSORS
+    from paramcount.files.safetensors import quoted
+
+    if not is_url(first):  # one look, however many parts a name promises
+        there = set(listed(parent(first) or ".") or ())
+        _demand_none_missing(first, [path for path in others if last(path) not in there])
     holders = {tensor.name: first for tensor in named.tensors}
     stored = list(named.tensors)
-    for number, (path, part) in enumerate(parts.items(), 2):
-        assert part is not None  # noqa: S101  # or it would be missing
+    for number, (path, part) in enumerate(zip(others, _headers(others), strict=True), 2):
+        if part is None:  # what else is missing is not asked
+            _demand_none_missing(first, [path])
+            continue
         _demand_part(part, path, number, len(others) + 1)
         for tensor in part.tensors:
             holder = holders.setdefault(tensor.name, path)
@@ -166,6 +174,8 @@ def _whole(first: str, named: Header, others: list[str]) -> tuple[tuple[Stored, 
                 problem = f"{quoted(tensor.name)} is in {shown(holder)} and in {shown(path)}"
                 raise UnreadableFile(problem, hint="fetch or split them again")
         stored.extend(part.tensors)
+        if len(stored) > MOST_TENSORS:
+            raise UnreadableFile(f"{shown(first)}: its parts have over {MOST_TENSORS:,} tensors, which no model has")
     said = named.values.get(_TENSORS, len(stored))
     if said == len(stored):
         return tuple(stored), ()

@@ -27,8 +27,9 @@ _FORM = re.compile(r"(?P<file>.+?\.json)(?::(?P<part>.+))?", re.DOTALL)
 _ANY = re.compile(r"(?P<file>[^:]+)(?::(?P<part>.+))?", re.DOTALL)  # which only a prefix makes such a file
 _OF_ANOTHER_KIND = (".safetensors.index.json", ".bin.index.json", ".pt.index.json", ".pth.index.json")
 _MAJOR = "1"  # of the format
-_LARGEST = 100_000_000  # bytes
+_LARGEST = 64_000_000  # bytes
 _NAMES_LISTED = 5
+_MOST_STEPS = 1_000_000_000  # characters to look at, in all names of layers above
 
 
 def claims(word: str) -> bool:
@@ -147,6 +148,7 @@ def _inventory(saved: Mapping[str, Any], word: str) -> Inventory:
         notes=tuple(Note(note.text("code"), note.text("where"), note.text("message")) for note in notes),
         form="other",  # without the names of its buffers
     )
+    _demand_near(inventory)
     _demand_unique(module.name for module in inventory.modules)
     _demand_unique(param.name for param in inventory.params)
     _demand_ties(inventory.params)
@@ -244,6 +246,15 @@ def _items(saved: Mapping[str, Any], key: str) -> Iterator[tuple[Any, str]]:
     if not isinstance(items, list):
         raise _Misfit(f" has no list of {key}")
     yield from ((item, f".{key}[{number}]") for number, item in enumerate(items))
+
+
+def _demand_near(inventory: Inventory) -> None:
+    """Demand that names whose own layer is not listed are short enough to look for the next one above."""
+    listed = {module.name for module in inventory.modules}
+    names = [*(module.name for module in inventory.modules), *(param.name for param in inventory.params)]
+    far = (name for name in names if name.rpartition(".")[0] not in listed)
+    if sum(len(name) * name.count(".") for name in far) > _MOST_STEPS:
+        raise _Misfit(" has names of more parts than any model, in layers that it does not list")
 
 
 def _demand_unique(names: Iterable[str]) -> None:
