@@ -337,12 +337,13 @@ class _Stripped:
     side: Side
     prefix: tuple[str, ...] = ()  # parts that names start with
     inner: tuple[str, ...] = ()  # parts that are taken out wherever they stand
+    within: str = ""  # the key of a mapping in a state dict, which is all that is left
     beside: tuple[str, ...] = ()  # names of its state dict that do not start with the prefix
 
     @property
     def parts(self) -> tuple[str, ...]:
         """All that its names are without."""
-        return (*self.inner, *self.prefix)
+        return (*self.inner, *filter(None, [self.within]), *self.prefix)
 
 
 def _aligned(old: Side, new: Side) -> tuple[_Stripped, _Stripped]:
@@ -394,20 +395,31 @@ def _shortened(whole: _Stripped, other: Side) -> Iterator[_Stripped]:
         if not shorter:
             return
         yield from shorter
-        prefix = f"{'.'.join(shorter[0].prefix)}."
+        prefix = f"{prefix}{firsts.most_common(1)[0][0]}."
 
 
 def _cut(whole: _Stripped, start: str) -> _Stripped | None:
     """Return a side without what its names start with; None where two names would become one."""
-    side = whole.side
-    below = [tensor.name.removeprefix(start) for tensor in side.state if tensor.name.startswith(start)]
-    beside = {tensor.name for tensor in side.state if not tensor.name.startswith(start)}
-    if side.form == "module":
-        side, beside = _only_below(side, start), set()
-    elif not beside.isdisjoint(below):
-        return None
-    cut = _without(side, lambda name: "" if start.startswith(f"{name}.") else name.removeprefix(start))
-    return _Stripped(cut, tuple(start.split(".")[:-1]), whole.inner, tuple(sorted(beside)))
+    side, within, prefix = whole.side, "", start
+    for each in side.special:
+        if each.kind == "nested" and start.startswith(f"{each.name}."):
+            within, prefix = each.name, start.removeprefix(f"{each.name}.")
+            side = _without(_only_below(side, f"{within}."), _off(f"{within}."))
+    if prefix:
+        below = [tensor.name.removeprefix(prefix) for tensor in side.state if tensor.name.startswith(prefix)]
+        beside = {tensor.name for tensor in side.state if not tensor.name.startswith(prefix)}
+        if side.form == "module":
+            side, beside = _only_below(side, prefix), set()
+        elif not beside.isdisjoint(below):
+            return None
+        side = _without(side, _off(prefix))
+        return _Stripped(side, tuple(prefix.split(".")[:-1]), whole.inner, within, tuple(sorted(beside)))
+    return _Stripped(side, inner=whole.inner, within=within)
+
+
+def _off(start: str) -> Callable[[str], str]:
+    """Return what takes off what names start with; a layer that is itself what they start with has no name left."""
+    return lambda name: "" if start.startswith(f"{name}.") else name.removeprefix(start)
 
 
 def _only_below(side: Side, start: str) -> Side:
@@ -436,7 +448,9 @@ def _without(side: Side, renamed: Callable[[str], str]) -> Side:
         _renamed_tensor(tensor, renamed) if isinstance(tensor, Param) else _renamed_other(tensor, renamed)
         for tensor in side.state
     )
-    special = tuple(each._replace(name=renamed(each.name)) for each in side.special)
+    special = tuple(
+        each if each.kind in _OF_THE_FILE else each._replace(name=renamed(each.name)) for each in side.special
+    )
     return replace(side, layers=layers, types=types, params=params, state=state, special=special)
 
 
@@ -685,6 +699,7 @@ def _form(param: Param) -> str:
 # State dicts ----------------------------------------------------------------------------------------------------------
 
 _BESIDE_TENSORS = ("extra state", "no tensor", "left out")
+_OF_THE_FILE = ("nested", "part")  # whose names are keys in a file as it is
 _OF_STATE_DICTS: Final[tuple[Form, ...]] = ("module", "state dict")
 
 
@@ -718,6 +733,7 @@ def _loading(old: _Stripped, new: _Stripped) -> Loading | None:
         Loadable(of.side.label, of.side.state, of.side.special),
         Taken(of.prefix, of.inner, of.beside),
         wrapper="".join(f"{part}." for part in by.parts),
+        within=of.within,
     )
 
 

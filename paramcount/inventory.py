@@ -75,6 +75,7 @@ class Special(NamedTuple):
         "no tensor",  # a key, for what nothing takes
         "left out",  # a key of a tensor that is none of the weights, such as the best accuracy so far
         "nested",  # a key of a mapping, whose tensors are counted under their dotted names
+        "part",  # the path of what is counted, in a file that holds more
         "DTensor",  # a tensor that copy_() puts into its like only
         "sparse",  # the same
         "meta",  # a tensor without data

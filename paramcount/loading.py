@@ -31,7 +31,7 @@ Problem = Literal[
     "missing",  # expected, and not in the checkpoint
     "unexpected",  # in the checkpoint, and not expected
     "shape",  # of another one
-    "layout",  # of one that copy_() does not put into the other: a DTensor, sparse, quantised, without data
+    "layout",  # of one that copy_() does not put into the other: a DTensor, sparse, quantised, no tensor at all
     "dtype",  # of another one, which load_state_dict() converts
     "filled",  # missing, and set by load_state_dict() itself
 ]
@@ -39,7 +39,7 @@ REFUSED: Mapping[Problem, str] = {  # with what is said of such a key
     "missing": "missing",
     "unexpected": "unexpected",
     "shape": "of another shape",
-    "layout": "of a layout that cannot be copied",
+    "layout": "impossible to copy",
 }
 _ORDER: tuple[Problem, ...] = (*REFUSED, "dtype", "filled")
 _LAYOUTS = ("DTensor", "sparse", "meta")  # of a Special
@@ -152,6 +152,7 @@ class Loading:
     taken: Taken = Taken()  # off the checkpoint's keys
     wrapper: str = ""  # of all keys that are expected, without which they are compared
     nested: tuple[str, ...] = ()  # the checkpoint's keys under which there are mappings, taken apart here
+    within: str = ""  # the one of them that is compared alone
     own: tuple[str, ...] = ()  # the modules that load by code of their own
 
     @property
@@ -186,6 +187,7 @@ class Loading:
             "wrapper": self.wrapper or None,
             **({"inner": list(self.taken.inner)} if self.taken.inner else {}),
             **({"nested": list(self.nested)} if self.nested else {}),
+            **({"within": self.within} if self.within else {}),
             **({"own_loading": list(self.own)} if self.own else {}),
             "keys": [key.to_dict() for key in self.keys],
         }
@@ -224,9 +226,8 @@ class Loading:
     def _wrapped(self) -> str:
         said = []
         if self.nested:
-            said.append(
-                f"its tensors are in mappings under {listed(self.nested)} (load each into the module of its name)"
-            )
+            cure = f"load state[{self.within!r}]" if self.within else "load each into the module of its name"
+            said.append(f"its tensors are in mappings under {listed(self.nested)} ({cure})")
         if self.taken:
             said.append(str(self.taken))
         if self.wrapper:
@@ -242,19 +243,22 @@ class Loading:
             yield Remark(f"{listed(tied)}, {there}: loaders that know the tie fill it ({loaders})")
 
     def _uncopied(self) -> Iterator[Remark]:
-        """Yield what PyTorch says of tensors that it does not copy into one another."""
-        kinds = dict.fromkeys(key.layouts for key in self.keys if key.problem == "layout")
-        for expected, found in kinds:
-            if "DTensor" in (expected, found):
-                one, other = (self.of, self.by) if found == "DTensor" else (self.by, self.of)
-                cure = "full_tensor() makes plain tensors of them"
-                yield Remark(f"{one} has DTensors where {other} has plain tensors: {cure}")
-            elif found == "meta":
-                yield Remark(f"{self.of} holds no data for tensors on the meta device, which cannot be copied")
-            elif found == "sparse":
-                yield Remark(f"tensors of {self.of} are sparse: to_dense() makes them what {self.by} has")
-            else:
-                yield Remark(f"tensors of {self.of} are quantised: dequantize() makes them what {self.by} has")
+        """Yield what to do about tensors that PyTorch does not copy into one another, each thing once."""
+        cures = dict.fromkeys(self._cure(key) for key in self.keys if key.problem == "layout")
+        yield from map(Remark, cures)
+
+    def _cure(self, key: Key) -> str:
+        expected, found = key.layouts
+        if "DTensor" in (expected, found):
+            one, other = (self.of, self.by) if found == "DTensor" else (self.by, self.of)
+            return f"{one} has DTensors where {other} has plain tensors: full_tensor() makes plain tensors of them"
+        if found == "meta":
+            return f"{self.of} holds no data for tensors on the meta device, which cannot be copied"
+        if found == "sparse":
+            return f"tensors of {self.of} are sparse: to_dense() makes them what {self.by} has"
+        if key.found is not None and key.found.dtype in _NO_TENSORS:
+            return f"{self.of} has something else than tensors where {self.by} has tensors, such as arrays of NumPy"
+        return f"tensors of {self.of} are quantised: dequantize() makes them what {self.by} has"
 
     def _converted(self) -> Iterator[Remark]:
         """Yield a line for each two dtypes: a whole model may be of another."""
@@ -274,8 +278,10 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_LISTED]) + more
 
 
-def loading(by: Loadable, of: Loadable, taken: Taken, *, wrapper: str = "") -> Loading:
+def loading(by: Loadable, of: Loadable, taken: Taken, *, wrapper: str = "", within: str = "") -> Loading:
     """Return how ``of`` loads into ``by``, off whose keys what is said is taken already."""
+    part = next((each.name for each in of.special if each.kind == "part"), None)
+    label = of.label if part is None else f"{of.label}:{part}"
     found = renamed(of.state, by.names("weight norm"))
     nested = tuple(each.name for each in of.special if each.kind == "nested")
     keys = _differing(by, of, found, filled=_filled(by, set() if taken else of.names("counts batches")))
@@ -283,7 +289,7 @@ def loading(by: Loadable, of: Loadable, taken: Taken, *, wrapper: str = "") -> L
     layers = {*above(refused), *([""] if refused else [])}
     own = (each.name for each in by.special if each.kind == "own" or (each.kind == "old names" and each.name in layers))
     sizes = len(by.state), len(of.state)
-    return Loading(by.label, by.is_model, of.label, keys, sizes, taken, wrapper, nested, tuple(own))
+    return Loading(by.label, by.is_model, label, keys, sizes, taken, wrapper, nested, within, tuple(own))
 
 
 def _filled(by: Loadable, counting: Set[str]) -> set[str]:
@@ -355,15 +361,15 @@ def renamed(found: Sequence[Tensor], normed: Set[str]) -> Sequence[Tensor]:
 
 def _fits(expected: Tensor, found: Tensor) -> bool:
     """Whether a tensor can be loaded into another: a lazy one takes any shape, a scalar a list of one."""
-    if expected.dtype == "extra state":  # set_extra_state() takes anything
+    if expected.dtype == "extra state" or found.dtype in _NO_TENSORS:  # which set_extra_state() takes, or nothing
         return True
-    if found.dtype in _NO_TENSORS:
-        return expected.dtype == found.dtype
     return expected.shape is None or expected.shape == found.shape or (expected.shape == () and found.shape == (1,))
 
 
 def _can_be_copied(expected: Tensor, found: Tensor, layouts: tuple[str, str]) -> bool:
     """Whether ``copy_()`` puts the one into the other."""
+    if "extra state" in (expected.dtype, found.dtype) or "no tensor" in (expected.dtype, found.dtype):
+        return expected.dtype in {"extra state", found.dtype}
     if found.dtype.startswith(_QUANTISED) and not expected.dtype.startswith(_QUANTISED):
         return False
     return layouts[1] != "meta" and ("" if layouts[0] == "meta" else layouts[0]) == layouts[1]

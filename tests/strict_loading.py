@@ -63,7 +63,7 @@ def said_by_pytorch(model: nn.Module, state: Mapping[str, Any]) -> dict[str, set
             found = re.search(rf'{kind} key\(s\) in state_dict: ((?:"[^"]*"(?:, )?)+)', str(error))
             said[problem] = set(re.findall(r'"([^"]*)"', found[1])) if found else set()
         said["shape"] = set(re.findall(r"size mismatch for ([^:]+):", str(error)))
-        said["layout"] = set(re.findall(r'While copying the parameter named "([^"]*)", whose', str(error)))
+        said["layout"] = set(re.findall(r'While copying the parameter named "([^"]*)", (?:whose|expected)', str(error)))
         if not any(said.values()):
             raise
     return said
@@ -86,7 +86,7 @@ def demand_equal(model: Callable[[], nn.Module], loaded: Mapping[str, Any], save
     assert loading.loads == (not any(expected.values()))
     if loading.nested:
         assert {*loading.nested} <= expected["unexpected"]
-        loaded = dict(_flat(loaded, loading.nested))
+        loaded = loaded[loading.within] if loading.within else dict(_flat(loaded, loading.nested))
         expected = said_by_pytorch(model(), loaded)
     if loading.taken:
         (cure,) = re.findall(r"\(take it off by (.*)\)", str(loading.taken))

@@ -192,6 +192,15 @@ FILES: dict[str, Callable[[nn.Module], Any]] = {
         key: {name.removeprefix(f"{key}."): value for name, value in model.state_dict().items() if name.startswith(key)}
         for key in dict.fromkeys(name.partition(".")[0] for name in model.state_dict() if "." in name)
     },
+    "of several models": lambda model: {"a": Many().state_dict(), "b": model.state_dict(), "c": {"x": torch.ones(2)}},
+    "of several models, replicated": lambda model: {"a": Many().state_dict(), "b": nn.DataParallel(model).state_dict()},
+    "of several models, without counters": lambda model: {
+        "student": _kept(model, _without_counters),
+        "teacher": Many().state_dict(),
+        "best_acc": torch.tensor(0.5),
+    },
+    "with an array of NumPy": lambda model: _first(model.state_dict(), lambda tensor: tensor.float().numpy()),
+    "with a list": lambda model: _first(model.state_dict(), lambda tensor: [1, 2]),
     "without counters": lambda model: _without_counters(model.state_dict()),
     "without counters, a plain dictionary": lambda model: dict(_without_counters(model.state_dict())),
     "without counters, versions kept": lambda model: _kept(model, _without_counters),

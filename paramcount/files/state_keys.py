@@ -26,6 +26,9 @@ def special(part: Part, tensors: Iterable[Named], parts: Parts) -> Iterator[Spec
     It takes the mapping as it stands: a key of anything else, an optimizer's state or a loss, is as unexpected as a
     tensor of another name would be.
     """
+    if part.path:
+        yield Special(".".join(part.path), "part")
+    yield from _counting(part.value)
     for key, value in (fields(part.value) or {}).items():
         tensor = parts.modules.tensors.of(value)
         if tensor is not None:
@@ -34,13 +37,18 @@ def special(part: Part, tensors: Iterable[Named], parts: Parts) -> Iterator[Spec
         elif key.rpartition(".")[2] != EXTRA_STATE:
             is_counted = key not in part.without and parts.holds_tensors(value)
             yield Special(key, "nested" if is_counted else "no tensor")
+            yield from _counting(value, f"{key}.") if is_counted else ()
     for named in tensors:
         if (layout := _layout(named.value)) is not None:
             yield Special(named.name, layout)
-    for module, said in versions(part.value).items():
+
+
+def _counting(value: object, above: str = "") -> Iterator[Special]:
+    """Yield the modules in a state dict of which batch norm would not fill in a counter."""
+    for module, said in versions(value).items():
         version = (fields(said) or {}).get("version")
         if isinstance(version, int) and version >= _COUNTS_BATCHES:
-            yield Special(module, "counts batches")
+            yield Special(f"{above}{module}", "counts batches")
 
 
 def versions(value: object) -> dict[str, object]:
