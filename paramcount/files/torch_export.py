@@ -29,6 +29,7 @@ _SIGNATURE = re.compile(
 )  # of all JSON, a quote within text is the only escaped one
 _LARGEST_PROGRAM = 64 * 2**20  # bytes; a thousand layers take less
 _LARGEST_CONFIG = 16 * 2**20  # bytes, of some 300 a tensor
+_LARGEST_SUM = 128 * 2**20  # bytes of all JSON in an archive
 _MOST_MODULES = 60_000
 _DEEPEST = 100
 _COUNT_THE_MODULE = "count the module itself: paramcount FILE.py:Net, or save its state_dict() by torch.save"
@@ -86,7 +87,9 @@ def read(file: Ranges, entries: Mapping[str, Entry], nested: Nested) -> Program:
         what = "is a package of code that AOTInductor compiled" if is_compiled else "holds no exported program"
         raise UnreadableFile(f"{file.name} {what}: nothing in it says what its parameters are", hint=_COUNT_THE_MODULE)
     try:
-        found = {name: _model(file, entries, nested, each) for name, each in places.items()}
+        _demand_apart(entries)
+        documents = _Documents(file, entries)
+        found = {name: _model(file, entries, nested, each, documents) for name, each in places.items()}
     except _Misfit as error:
         message = f"{file.name} is no program that torch.export saved: {error}"
         raise UnreadableFile(message, hint="if torch.export.load reads it, please report this") from error
@@ -97,6 +100,31 @@ def read(file: Ranges, entries: Mapping[str, Entry], nested: Nested) -> Program:
 
 class _Misfit(ValueError):
     """What the JSON says is no program."""
+
+
+def _demand_apart(entries: Mapping[str, Entry]) -> None:
+    """Demand that no bytes are those of two entries, or a small file could be unpacked to any size."""
+    end = 0
+    for entry in sorted(entries.values(), key=lambda entry: entry.header):
+        if entry.header < end:
+            raise _Misfit(f"{entry.name!r} overlaps another of its entries")
+        end = entry.header + max(entry.packed, 1)
+
+
+class _Documents:
+    """The JSON in an archive, which may come to so much and no more."""
+
+    def __init__(self, file: Ranges, entries: Mapping[str, Entry]) -> None:
+        self._file = file
+        self._entries = entries
+        self._left = _LARGEST_SUM
+
+    def read(self, name: str, *, most: int) -> bytes:
+        entry = self._entries[name]
+        self._left -= entry.size
+        if self._left < 0:
+            raise _Misfit(f"its JSON comes to over {_LARGEST_SUM:,} bytes")
+        return torch_zip.content(self._file, entry, most=most)
 
 
 def _places(entries: Mapping[str, Entry]) -> Iterator[tuple[str, _Places]]:
@@ -120,14 +148,16 @@ def _places(entries: Mapping[str, Entry]) -> Iterator[tuple[str, _Places]]:
             )
 
 
-def _model(file: Ranges, entries: Mapping[str, Entry], nested: Nested, places: _Places) -> tuple[Record, int]:
+def _model(
+    file: Ranges, entries: Mapping[str, Entry], nested: Nested, places: _Places, documents: _Documents
+) -> tuple[Record, int]:
     """Return a module as it would be pickled, and the bytes of its constants."""
-    tensors = _Data(file, entries, nested)
+    tensors = _Data(file, entries, nested, documents)
     weights = tensors.read(places.weights, places.weights_config, places.weights_pickle)
     constants = tensors.read(places.constants, places.constants_config, places.constants_pickle)
     model = _Module()
     taken: set[str] = set()
-    for specification in _signature(torch_zip.content(file, entries[places.program], most=_LARGEST_PROGRAM)):
+    for specification in _signature(documents.read(places.program, most=_LARGEST_PROGRAM)):
         ((kind, said),) = specification.items() if len(specification) == 1 else ((None, None),)
         if kind not in {"parameter", "buffer"}:
             continue  # an input, a constant, or a token
@@ -173,7 +203,8 @@ def _is_parameter(value: object) -> bool:
 class _Data:
     """The tensors of an archive, as torch.save would pickle them; those of one name are one object."""
 
-    def __init__(self, file: Ranges, entries: Mapping[str, Entry], nested: Nested) -> None:
+    def __init__(self, file: Ranges, entries: Mapping[str, Entry], nested: Nested, documents: _Documents) -> None:
+        self._documents = documents
         self._file = file
         self._entries = entries
         self._nested = nested
@@ -181,8 +212,8 @@ class _Data:
 
     def read(self, folder: str, config: str, pickle: str) -> Mapping[str, object]:
         """Return the tensors by name: of a config whose data are in a folder, or of a file of torch.save."""
-        if (entry := self._entries.get(config)) is not None:
-            return dict(self._configured(folder, torch_zip.content(self._file, entry, most=_LARGEST_CONFIG), config))
+        if config in self._entries:
+            return dict(self._configured(folder, self._documents.read(config, most=_LARGEST_CONFIG), config))
         if (entry := self._entries.get(pickle)) is None:
             raise _Misfit(f"it has no {config or pickle}")
         if not entry.size:
@@ -219,6 +250,8 @@ class _Data:
         sizes, strides = _numbers(meta.get("sizes"), name), _numbers(meta.get("strides"), name)
         (offset,) = _numbers([meta.get("storage_offset")], name)
         grad, is_parameter = meta.get("requires_grad"), payload.get("is_param") is True
+        if not isinstance(grad, bool):
+            raise _Misfit(f"whether {name!r} requires a gradient is not said")
         key = (entry.name, dtype, sizes, strides, offset, grad, is_parameter)
         if key not in self._known:
             if payload.get("use_pickle") is False:

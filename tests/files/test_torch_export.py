@@ -213,6 +213,29 @@ def _signature(said: object) -> bytes:
     return _changed(PROGRAM, lambda document: document["graph_module"]["signature"].update(input_specs=said))
 
 
+KINDS = ("weights", "constants")
+
+
+def _overlapping(number: int) -> bytes:
+    """Return an archive whose directory names the program of one model as that of several."""
+    names = [f"net/models/{each:05}.json" for each in range(number)]
+    configs = [f"net/data/{kind}/{each:05}_{kind}_config.json" for each in range(number) for kind in KINDS]
+    archive = bytearray(
+        _zip(
+            {
+                name.removeprefix("net/"): b'{"config":{},"input_specs":[]}'
+                for name in [*names, *configs, "archive_format"]
+            }
+        )
+    )
+    at, places = -1, []
+    while (at := archive.find(b"PK\1\2", at + 1)) >= 0:
+        places.append(at + 42)  # where an entry of the directory says where its bytes are
+    for place in places[1:number]:
+        archive[place : place + 4] = archive[places[0] : places[0] + 4]
+    return bytes(archive)
+
+
 MALFORMED = {
     "no config": _without(CONFIG),
     "no constants": _without(CONSTANTS),
@@ -240,6 +263,18 @@ MALFORMED = {
         lambda document: document["config"]["norm.weight"].update(path_name=document["config"]["scale"]["path_name"]),
     ),
     "no description": _payload(lambda payload: payload.update(tensor_meta=None)),
+    "gradient of a list": _meta(requires_grad=[]),
+    "gradient of a number": _meta(requires_grad=1),
+    "no gradient": _meta(requires_grad=None),
+    "one entry under two names": _overlapping(2),
+    "JSON that is large in sum": _zip(
+        {
+            "archive_format": b"pt2",
+            **{f"models/m{each}.json": b'"input_specs":[]' + b" " * 60_000_000 for each in range(3)},
+            **{f"data/{kind}/m{each}_{kind}_config.json": b'{"config":{}}' for each in range(3) for kind in KINDS},
+        },
+        method=zipfile.ZIP_DEFLATED,
+    ),
     "unknown dtype": _meta(dtype=99),
     "boolean dtype": _meta(dtype=True),
     "dtype in a list": _meta(dtype=[7]),
