@@ -38,6 +38,7 @@ def count(
     inputs: str | Iterable[str] = (),
     device: Device = "auto",
     trust_remote_code: bool = False,
+    like: str | None = None,
     cache: Cache | None = None,
 ) -> Report:
     """Count the parameters of a model.
@@ -57,6 +58,7 @@ def count(
             ``"input_ids=1,128:int64"``.
         device: where to build: ``"meta"`` never in real memory, ``"cpu"`` always, ``"auto"`` only as the last resort.
         trust_remote_code: whether to run the code that comes with a transformers configuration, where it needs that.
+        like: a word for the model that a file's weights are for: it decides which of them are buffers, and takes args.
         cache: where to look for what a word comes to, and to keep it; by default nothing is kept.
 
     Raises:
@@ -80,11 +82,11 @@ def count(
         from paramcount.sources import Target, read
 
         given = _inputs(_patterns(inputs))
-        wanted = Target(target, args or {}, weights, device, given, trust_remote_code)
-        inventory = read(wanted) if cache is None else cache.read(wanted)
+        wanted = Target(target, args or {}, weights, device, given, trust_remote_code, like)
+        inventory = read(wanted) if cache is None or like is not None else cache.read(wanted)
     else:
-        if args or weights is not None or inputs:
-            raise ParamcountError("args, weights and inputs are for a model that is yet to be built")
+        if args or weights is not None or inputs or like is not None:
+            raise ParamcountError("args, weights, inputs and like are for what is yet to be built or read")
         inventory = _as_it_stands(target)
     return Report.of(ruled(inventory))
 

@@ -105,6 +105,7 @@ class ModelSpec:
     inputs: tuple[str, ...] = ()
     device: Device = "auto"
     trust_remote_code: bool = False
+    like: str | None = None  # the word of a model, relative as the target
     places: Mapping[str, Location] = field(default_factory=dict, repr=False)  # of its keys: "target", "freeze", …
 
 
@@ -127,7 +128,8 @@ class Config:
         yield self.lock_file
         for model in self.models:
             if not names or model.name in names:
-                yield from (self.base / path for path in paths(model.target))
+                words = filter(None, (model.target, model.like))
+                yield from (self.base / path for word in words for path in paths(word))
 
     def select(self, names: Sequence[str] = ()) -> tuple[ModelSpec, ...]:
         """Return the models of these names, in the order of the file; all for no names.
@@ -442,6 +444,9 @@ class _Model(_Defaults):
     target: _Text = Field(
         description="What to count: resnet50, net.py:Net, package.module:attr, …; a path is relative to this file."
     )
+    like: _Text | None = Field(
+        default=None, description="The model that a file's weights are for: it decides which of them are buffers."
+    )
 
 
 class _File(_Strict):
@@ -511,6 +516,7 @@ def _spec(name: str, written: _File, document: _Document) -> ModelSpec:
         tuple(_merged(written, name, "input") or ()),
         _merged(written, name, "device") or "auto",
         _merged(written, name, "trust_remote_code") or False,
+        written.models[name].like,
         places,
     )
 

@@ -30,6 +30,7 @@ _FACTS = frozenset(
         "weights-skipped",
         "pruned",
         "buffers-by-name",
+        "buffers-by-model",
         "perhaps-buffer",
         "low-rank",
         "unknown-type",

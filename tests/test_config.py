@@ -66,6 +66,7 @@ MODEL_KEYS = [
     "allow",
     "growth",
     "target",
+    "like",
 ]
 NO_COUNT = "is no count: write a whole number such as 22500000, or one with K, M, B or T such as 22.5M"
 NO_SIZE = "is no size: write bytes such as 90000000, or a number with KB, MB, GB, TB, KiB, MiB, GiB or TiB such as 90MB"

@@ -142,6 +142,14 @@ def count(
             rich_help_panel="Model",
         ),
     ] = False,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The model that a file's weights are for, such as net.py:Net: it decides which of them are buffers.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
     freeze: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Count these parameters as frozen. Repeatable.", rich_help_panel="Rules"),
@@ -232,6 +240,7 @@ def count(
         "weights": weights,
         "device": device,
         "trust_remote_code": trust_remote_code,
+        "like": like,
         "freeze": freeze or (),
         "unfreeze": unfreeze or (),
         "include": include or (),
@@ -288,7 +297,13 @@ def _jobs(
                 raise
 
         recall = None if cache is None else partial(counted, cache.only_kept())
-        return Job(shown(word), shown(word), partial(counted, cache), recall, isolated=several and _runs_code(word))
+        return Job(
+            shown(word),
+            shown(word),
+            partial(counted, cache),
+            recall,
+            isolated=several and any(map(_runs_code, filter(None, (word, keywords["like"])))),
+        )
 
     return [job(word) for word in words]
 

@@ -105,10 +105,10 @@ def job(spec: ModelSpec, config: Config, cache: Cache | None) -> Job[Report]:
         from paramcount.sources import Target, read
 
         inputs = tuple(map(Input.parse, spec.inputs))
-        target = Target(spec.target, spec.args, spec.weights, spec.device, inputs, spec.trust_remote_code)
+        target = Target(spec.target, spec.args, spec.weights, spec.device, inputs, spec.trust_remote_code, spec.like)
         rules = Rules(spec.freeze, spec.unfreeze, active=tuple(map(Routing.parse, spec.active)))
         with chdir(config.base):
-            inventory = read(target) if cache is None else cache.read(target)
+            inventory = read(target) if cache is None or spec.like is not None else cache.read(target)
         try:
             return Report.of(apply(rules, inventory))
         except UsageError as error:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _FILES_LISTED = 3
 _LIKE_WEIGHTS = re.compile(r"\.(?:pt|pth|ckpt|bin|safetensors|gguf|tar)(?:\.|$)")
 _MOST_FOLDERS = 100  # to look into, for one that is a target
+_FILES = {"safetensors", "torch_file", "gguf"}  # sources of files that hold tensors, and no model
 _WITH_PARTS = {"torch_file", "saved"}
 _PART = re.compile(r"(?P<file>[^:]+)(?::(?P<part>.+))?", re.DOTALL)
 
@@ -47,6 +48,9 @@ class Target:
     device: Device = "auto"
     inputs: tuple[Input, ...] = ()  # for one forward before counting
     trust_remote_code: bool = False  # whether to run code that comes with a model's configuration
+    like: str | None = (
+        None  # the word of a model that says which tensors of a file are buffers, and takes the arguments
+    )
 
     def demand_bare(self, kind: str) -> None:
         """Demand that nothing is given that only a constructor or a forward takes: the target is ``kind``.
@@ -134,6 +138,8 @@ def read(target: Target) -> Inventory:
         ParamcountError: no source claims its word, it does not exist, or no model came of it.
 
     """
+    if target.like is not None:
+        return _read_like(target, target.like)
     try:
         source, name = resolve(target.word)
         return source.read(replace(target, word=shown(target.word)), name)
@@ -143,6 +149,19 @@ def read(target: Target) -> Inventory:
             error.hint = did_you_mean(meant)  # a misspelt prefix reads as the name of a module
         error.hide(secrets(target.word))
         raise
+
+
+def _read_like(target: Target, like: str) -> Inventory:
+    """Read a file, and let a model say which of its tensors are buffers."""
+    from paramcount.files.as_model import as_model
+
+    file = read(Target(target.word))
+    if file.source not in _FILES:
+        kind = f"is read by {file.source}, and says itself which of its tensors are buffers"
+        raise UsageError(f"{shown(target.word)} {kind}", hint="like is for files of weights")
+    model = read(replace(target, word=like, like=None))
+    params = {param.name for param in model.params}
+    return as_model(file, params=params, buffers={buffer.name for buffer in model.buffers}, by=shown(like))
 
 
 class _ByContent:
