@@ -40,6 +40,8 @@ _FACTS = frozenset(
         "adapter",
         "index-unlisted",
         "packed",
+        "plain-pickle",
+        "arrays",
         "active",
         "sharded",
         "input",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paramcount.errors import UnreadableFile
-from paramcount.files.kinds import cure, demand_kind
+from paramcount.files.kinds import demand_kind
 from paramcount.files.ranges import Ranges
 from paramcount.files.safetensors import quoted
 from paramcount.files.state_dict import Stored
@@ -99,7 +99,7 @@ class _Reader:
     def header(self) -> Header:
         if self._file.upto(0, len(_MAGIC)) != _MAGIC:
             demand_kind(self._file, "gguf")
-            raise _Misfit("it does not begin with GGUF", cure(self._file, _AGAIN))
+            raise _Misfit("it does not begin with GGUF", _AGAIN)
         self._position = len(_MAGIC)
         self._read_version()
         number_of_tensors, number_of_fields = self._number("Q"), self._number("Q")

@@ -20,7 +20,8 @@ _MOST_AT_ONCE = 1_000_000  # values on the stack
 _MOST_MEMORY = 128 * 2**20  # that the values built may take
 _LONGEST_INTEGER = 1024  # bytes; also the longest in decimal digits
 _LONGEST_LINE = 64 * 2**10
-_LONGEST_TEXT = 8 * 2**20  # bytes; characters may take four times as much
+_LONGEST_KEPT = 2**20  # bytes; characters may take four times as much
+_HEAD = 2**12  # bytes kept of what is longer
 _NEWEST_PROTOCOL = 5
 _MEMOIZE, _LONG_GET, _SHORT_INTEGER = b"\x94jK"
 
@@ -69,6 +70,14 @@ class Record:
     known: object = None  # what it stands for, where whoever read it has told already, and kept no arguments
 
 
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes or text of a pickle that are too long to keep, as an array's data."""
+
+    head: bytes  # what they begin with
+    length: int  # bytes in the file
+
+
 class Cursor:
     """A place in bytes that are fetched as they are needed."""
 
@@ -78,6 +87,7 @@ class Cursor:
         self.at = 0  # in the data
         self._fetch = fetch
         self._base = 0  # where the data begins
+        self._skipped = 0  # bytes that were passed over, and need not be fetched
 
     @property
     def position(self) -> int:
@@ -99,6 +109,23 @@ class Cursor:
         self.at = end
         return taken
 
+    def skip(self, length: int) -> None:
+        """Pass over the next ``length`` bytes; where there are not so many, whoever reads on is told.
+
+        Raises:
+            MalformedPickle: there are not so many, and no more can be fetched.
+
+        """
+        beyond = self.at + length - len(self.data)
+        if beyond <= 0:
+            self.at += length
+        elif self._fetch is None:
+            raise MalformedPickle("it is cut short")
+        else:
+            self._base += self.at + length
+            self._skipped += beyond
+            self.data, self.at = b"", 0
+
     def fetched(self) -> int:
         """Return where in the data the next byte is, once it is there.
 
@@ -112,7 +139,7 @@ class Cursor:
     def go_back(self, position: int) -> None:
         """Return to a place before this one."""
         if position < self._base:  # what was there is forgotten
-            self._base, self.data = position, b""
+            self._base, self.data, self._skipped = position, b"", 0
         self.at = position - self._base
 
     def line(self) -> bytes:
@@ -128,8 +155,9 @@ class Cursor:
 
     def _need(self, length: int) -> None:
         rest = self.data[self.at :]
-        if self._fetch is None or self.position + length > MOST_BYTES:
-            raise MalformedPickle("it is cut short" if self.position + length <= MOST_BYTES else "it is too large")
+        end = self.position - self._skipped + length
+        if self._fetch is None or end > MOST_BYTES:
+            raise MalformedPickle("it is cut short" if end <= MOST_BYTES else "it is too large")
         self._base += self.at
         self.at = 0
         self.data = rest + self._fetch(self._base + len(rest), length - len(rest))
@@ -350,17 +378,23 @@ class _Machine:
     # Text and numbers
 
     def text(self, length: int) -> None:
+        data = self.counted(length)
         # Never an error: a name is only shown, and a lone surrogate could not be.
-        value = self.counted(length, _LONGEST_TEXT).decode("utf-8", "backslashreplace")
-        self.push_large(value, sys.getsizeof(value))
+        value = data if isinstance(data, Blob) else data.decode("utf-8", "backslashreplace")
+        self.push_large(value, _HEAD if isinstance(value, Blob) else sys.getsizeof(value))
 
-    def counted(self, length: int, most: int) -> bytes:
-        if not 0 <= length <= most:
+    def counted(self, length: int) -> bytes | Blob:
+        if length < 0:
             raise MalformedPickle(f"it holds a string of {length:,} bytes")
-        return self.cursor.take(length)
+        if length <= _LONGEST_KEPT:
+            return self.cursor.take(length)
+        head = self.cursor.take(_HEAD)
+        self.cursor.skip(length - _HEAD)
+        return Blob(head, length)
 
     def data(self, length: int) -> None:
-        self.push_large(self.counted(length, MOST_BYTES), length + _CONTAINER)
+        data = self.counted(length)
+        self.push_large(data, _CONTAINER + (_HEAD if isinstance(data, Blob) else length))
 
     def quoted(self) -> None:
         line = self.cursor.line().strip()

@@ -261,3 +261,25 @@ class _Local:
             parts.append(part)
             length -= len(part)
         return b"".join(parts)
+
+
+class Inside:
+    """Part of a file, as a file of its own."""
+
+    def __init__(self, file: Ranges, name: str, start: int, size: int) -> None:
+        """Take ``size`` bytes from ``start``, which the file may not have."""
+        self.name = f"{file.name}, {name}"
+        self.is_far = file.is_far
+        self.size = self.known_size = size
+        self._file = file
+        self._start = start
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes from ``start``."""
+        if start < 0 or length < 0 or start + length > self.size:
+            raise UnreadableFile(f"{self.name} is cut short")
+        return self._file.read(self._start + start, length)
+
+    def upto(self, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start``, or those of them that there are."""
+        return self.read(start, min(length, self.size - start)) if start < self.size else b""

@@ -14,7 +14,7 @@ from sys import getsizeof
 from typing import Any, NoReturn
 
 from paramcount.errors import UnreadableFile
-from paramcount.files.kinds import cure, demand_kind
+from paramcount.files.kinds import demand_kind
 from paramcount.files.packed import LONGEST_VALUE, PACKED_SHAPE, VALUES
 from paramcount.files.ranges import Ranges
 from paramcount.files.state_dict import Stored
@@ -153,7 +153,7 @@ def _header(file: Ranges) -> bytes:
         raise UnreadableFile(
             f"{file.name} is no safetensors file: its header would take {length:,} bytes,"
             f" and the format allows {_LONGEST_HEADER:,}",
-            hint=cure(file, _AGAIN),
+            hint=_AGAIN,
         )
     if length == 0 or file.upto(_LENGTH, 1) not in {b"{", b""}:
         raise UnreadableFile(f"{file.name} is no safetensors file: its header does not begin with {{", hint=_AGAIN)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from paramcount.errors import UnreadableFile
-from paramcount.files import torch_export, torch_packed, torch_zip
+from paramcount.files import arrays, foreign, tars, torch_export, torch_packed, torch_zip
 from paramcount.files.calls import Calls, would_call
+from paramcount.files.kinds import demand_kind
 from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, Pairs, Record, load
 from paramcount.files.ranges import Ranges
 from paramcount.files.torch_idiom import TensorIdiom
 from paramcount.files.torch_tensors import Storage, Storages, Tensor, Tensors
 from paramcount.files.torch_zip import Entry, MalformedZip
+from paramcount.inventory import Note
 
 # torch/serialization.py: MAGIC_NUMBER, PROTOCOL_VERSION, and the longest of the file's other markers.
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -25,7 +27,6 @@ _BYTES_EACH = 1000
 _MOST_EXPECTED = 50_000
 _LARGEST_CODE = 16 * 2**20
 _LONGEST_WORD = 16  # bytes
-_START = 512  # enough to tell a tar archive by
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Archive:
     constants: int = 0  # bytes of tensors that a program keeps outside of its modules
     calls: str = ""  # what loading it would call, as os.system('…'), of what no checkpoint needs
     elements: Callable[[Tensor], bytes | None] = lambda _: None  # of a small tensor, as long as the file is open
+    notes: tuple[Note, ...] = ()  # what there is to say of how it was saved
 
 
 def read(file: Ranges) -> Archive:
@@ -49,11 +51,20 @@ def read(file: Ranges) -> Archive:
         UnreadableFile: it is none, is damaged, or exceeds what a checkpoint's structure can take.
 
     """
-    start = file.upto(0, _START)
+    start = file.upto(0, foreign.START)
     try:
+        if tars.is_tar(start):
+            return _in_tar(file)
         return _zipped(file) if start.startswith(_ZIP) else _legacy(file, start)
     except (MalformedPickle, MalformedZip) as error:
         raise UnreadableFile(f"{file.name}: {error}", hint=HINT) from error
+
+
+def _in_tar(file: Ranges) -> Archive:
+    member, note = tars.weights(file)
+    if tars.is_tar(member.upto(0, foreign.START)):
+        raise UnreadableFile(f"{member.name} is a tar archive in another", hint="unpack it, and count the file in it")
+    return replace(read(member), notes=(note,))
 
 
 HINT = "if torch.load reads it, please report this; if not, fetch or save it again"
@@ -80,7 +91,7 @@ def _saved(file: Ranges, entries: dict[str, Entry]) -> Archive:
     _demand_stored(storages, entries, f"{root}/data/")
     constants = _constants(file, entries, root, value)
     elements = partial(_elements, file, entries, root)
-    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants, str(calls), elements)
+    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants, str(calls), elements=elements)
 
 
 def _demand_stored(storages: Storages, entries: dict[str, Entry], folder: str) -> None:
@@ -148,29 +159,38 @@ def _root(file: Ranges, entries: dict[str, Entry]) -> str:
         hint = "load it with torch.package, and save the model's state_dict() by torch.save"
         raise UnreadableFile(f"{file.name} is a torch.package archive, which cannot be counted", hint=hint)
     if len(roots) != 1 or "/" in roots[0] or not roots[0]:
-        raise UnreadableFile(f"{file.name} is a zip archive that torch.save did not write", hint=HINT)
+        what, hint = foreign.in_zip(entries.keys()) or ("is a zip archive that torch.save did not write", HINT)
+        raise UnreadableFile(f"{file.name} {what}", hint=foreign.named(hint, file.name))
     return roots[0]
+
+
+PLAIN = Note("plain-pickle", "", "pickle.dump() wrote this, and not torch.save(): torch.load() does not read it")
 
 
 # The format before 1.6 ------------------------------------------------------------------------------------------------
 
 
 def _legacy(file: Ranges, start: bytes) -> Archive:
-    if (problem := _not_torch(start)) is not None:
-        message, hint = problem
-        raise UnreadableFile(f"{file.name} {message}", hint=hint)
+    demand_kind(file, "torch_file")
+    if (refusal := foreign.refusal(file, start)) is not None:
+        raise refusal
     storages = Storages()
     cursor = Cursor(b"", _fetch(file))
     calls = Calls()
+
+    def called(call: Record) -> None:
+        calls.add(call)
+        arrays.note_storage(call)
+
     try:
-        magic = load(cursor, storages.of, called=calls.add)
-    except MalformedPickle:
-        magic = None
-    if magic != _MAGIC or type(magic) is not int:
+        magic = load(cursor, storages.of, called=called)
+    except MalformedPickle as error:
         message = f"{file.name} is no file that torch.save wrote"
         if str(calls):
-            raise UnreadableFile(f"{message}: {would_call(str(calls))}", hint="do not load it")
-        raise UnreadableFile(message, hint=HINT)
+            raise UnreadableFile(f"{message}: {would_call(str(calls))}", hint="do not load it") from error
+        raise UnreadableFile(message, hint=HINT) from error
+    if magic != _MAGIC or type(magic) is not int:
+        return Archive(magic, calls=str(calls), notes=(PLAIN,))
     if load(cursor, storages.of) != _PROTOCOL:
         raise MalformedPickle("it is of a version of torch.save's format that is not known")
     load(cursor, storages.of)  # the sizes of integers on the machine that saved it
@@ -209,16 +229,3 @@ def _demand_data(file: Ranges, at: int, keys: object, storages: dict[str, Storag
         at += 8 + numel * known.item_size
     if at > file.size:
         raise MalformedPickle("it is cut short")
-
-
-def _not_torch(start: bytes) -> tuple[str, str] | None:
-    """Return what a file is that is not pickled, and what to do about it."""
-    if not start:
-        return "is empty", "fetch or save it again"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull"
-    if start.lstrip()[:1] == b"<":
-        return "is a web page, not a checkpoint", "fetch it from the address of the file itself"
-    if start[257:262] == b"ustar":
-        return "is a tar archive, as PyTorch saved before 0.1.10", "load it with torch.load, and torch.save it again"
-    return None

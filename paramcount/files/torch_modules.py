@@ -117,6 +117,12 @@ class Modules:
             return Registries({}, {}, {}) if torch_packed.is_packed(value) else None
         return Registries(parameters, buffers, modules, _words(state.get("_non_persistent_buffers_set")))
 
+    def holding(self, modules: dict[str, object]) -> Record:
+        """Return a module that holds others, by what each is called."""
+        model = Record(Global("", ""))
+        self._known[id(model)] = (model, Registries({}, {}, modules))
+        return model
+
     def is_scripted(self, value: Record) -> bool:
         """Whether it is a module of TorchScript."""
         name = value.callable

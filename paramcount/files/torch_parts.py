@@ -5,25 +5,34 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from paramcount.files import torch_packed
 from paramcount.files.pickles import MalformedPickle, Pairs, Record
 from paramcount.files.stored import Stored
 from paramcount.files.torch_modules import Modules, Naming
-from paramcount.files.torch_tensors import Tensor, fields
+from paramcount.files.torch_tensors import Tensor, attributes, fields
 
 # Where trainers keep the weights, the likelier first.
 _WEIGHTS = ("state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "weights", "params")
 # Where they keep averages of them, which count where there is nothing else.
 _AVERAGES = ("params_ema", "state_dict_ema", "model_state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema")
-# What a training run keeps beside them.
+# What a training run keeps beside them, whatever is in it.
 _NO_WEIGHTS = re.compile(
-    r"(optimi[sz]ers?|optim|opt|lr|lr_schedulers?|schedulers?|sched|(grad_)?scaler|amp|rng|random|cuda_rng|loops|callbacks"
-    r"|hyper_parameters|hparams|args|config|cfg|best|loss|metrics|history|criterion|ema|train|val)(_.*)?"
-    r"|epochs?|(global_)?steps?|iterations?|param_groups|.*_(loss|acc|accuracy|optimizers?|scheduler|ema)"
+    r"(optimi[sz]ers?|optim|opt|lr_schedulers?|schedulers?|(grad_)?scaler|rng|cuda_rng|criterion|ema)(_.*)?"
+    r"|lr|sched|amp|random|loops|callbacks|hyper_parameters|hparams|args|config|cfg|metrics|history"
+    r"|loss(es|_fn|_func|_function|_state|_state_dict)?|param_groups|.*_(optimizers?|scheduler|ema)"
+    r"|replay(_.*)?|rollouts?(_.*)?|(train_|val_|test_)?data(_?sets?)?"
 )
+# What it may keep under such a name, where it is no layer's state: figures, copies, settings.
+_MAY_BE_NO_WEIGHTS = re.compile(
+    r"(lr|sched|amp|random|loops|callbacks|hparams|args|config|cfg|best|loss|metrics|history|train|val|test)(_.*)?"
+    r"|epochs?|(global_)?steps?|iterations?|step_.*|.*_(loss|losses|acc|accuracy|history|steps?)"
+)
+_COPIES = re.compile(r"(best|last|train|val|test|epochs?|(global_)?steps?)(_.*)?")  # as they were at some time
+_FIGURES = re.compile(r"(.*_)?(loss|losses|acc|accuracy|history|metrics|lr|scores?)")  # of each epoch, in one dimension
 _OPTIMIZER = {"state", "param_groups"}  # torch.optim.Optimizer.state_dict()
 # Where transformers' Trainer and accelerate keep the states of generators of random numbers.
 _RANDOM = ({"python", "numpy", "cpu"}, {"random_state", "numpy_random_seed", "torch_manual_seed"})
@@ -34,6 +43,10 @@ _VISITS_EACH = 6  # more, for each tensor whose data lie in the file
 _MOST_ENTRIES = 2_000_000
 _ENTRIES_EACH = 12  # more, the same
 _CONTAINERS = (Record, Pairs, list, tuple)  # what can be, or hold, a tensor
+
+
+_WEIGHT = re.compile(r"(?:.*[._])?(?:weight|bias|kernel|embedding)s?(?:_.*)?")  # the key of a layer's tensor
+_MOST_COMPARED = 10_000  # tensors
 
 
 class Named(NamedTuple):
@@ -64,6 +77,9 @@ class Parts:
         self._children: dict[int, tuple[object, dict[str, object]]] = {}
         self._entries = 0  # of all mappings together: objects may share one
         self._visits = 0  # of all walks together: values that are shared could keep them busy for ever
+        self._objects: dict[int, tuple[object, dict[str, object]]] = {}
+        self._samples: dict[int, tuple[object, list[Named]]] = {}
+        self._inner_states: dict[int, tuple[str, object]] = {}  # of optimizers, among what is counted
 
     # Choosing
 
@@ -71,25 +87,28 @@ class Parts:
         """Return the part that holds the model's weights; None if no part does."""
         part = Part((), self.root)
         for _ in range(_DEEPEST_PART):
-            inside = fields(part.value)
+            inside = self.entries(part.value)
             if not inside or self.modules.of(part.value):
                 break
-            if _is_other_state(inside):
+            if self.is_other_state(part.value):
                 return None
             is_known = bool(part.path) or _is_state_dict(part.value)
-            without = frozenset(
-                key for key, value in inside.items() if self._is_no_weight(key, value, is_known=is_known)
+            is_known = is_known or not any(map(_is_a_trainers, inside))
+            is_flat = is_known or any(
+                not _is_a_trainers(key) and self.modules.tensors.of(value) for key, value in inside.items()
             )
+            without = frozenset(key for key in inside if self._is_no_weight(key, inside, is_known, is_flat))
             key = self._first(_WEIGHTS, inside) or self._lone(inside)
-            if key is None and any(self.holds_tensors(value) for key, value in inside.items() if key not in without):
+            holding = [each for each in inside if each not in without and self.holds_tensors(inside[each])]
+            if key is None and len(holding) == 1 and self._may_be_copy(holding[0], inside):
+                key = holding[0]
+            if key is None and holding:
                 return Part(part.path, part.value, without)
             key = key or self._first(_AVERAGES, inside) or self._only(without, inside)
-            key = key or next((key for key in _WEIGHTS if _is_empty(inside, key)), None)
+            key = key or next((key for key in _WEIGHTS if key in inside and fields(inside[key]) == {}), None)
             if key is None:
                 return None
             part = Part((*part.path, key), inside[key])
-        if isinstance(part.value, (list, tuple)):  # as of a model's state and its optimizer's
-            part = replace(part, without=self._optimizers(part.value))
         holds = next(self.tensors(part, once=True), None) is not None
         return part if self.modules.of(part.value) or holds or fields(part.value) == {} else None
 
@@ -98,11 +117,8 @@ class Parts:
         if len(inside) != 1:
             return None
         ((key, value),) = inside.items()
-        below = fields(value) or {}
-        return key if any(_is_other_state(fields(held)) for held in below.values()) else None
-
-    def _optimizers(self, value: object) -> frozenset[str]:
-        return frozenset(key for key, each in self.children(value).items() if _is_other_state(fields(each)))
+        below = self.entries(value) or {}
+        return key if any(map(self.is_other_state, below.values())) else None
 
     def _first(self, keys: Iterable[str], inside: dict[str, object]) -> str | None:
         """Return the first key whose value is a module, or holds tensors and is no optimizer's state."""
@@ -110,20 +126,86 @@ class Parts:
 
     def _only(self, keys: Iterable[str], inside: dict[str, object]) -> str | None:
         """Return the one key of such a value, whatever it is called; None where there are several."""
-        found = [key for key in keys if self._has_weights(inside[key])]
+        found = [key for key in keys if self._has_weights(inside[key]) and not self._is_table(inside[key])]
         return found[0] if len(found) == 1 else None
 
     def _has_weights(self, value: object) -> bool:
-        if self.modules.tensors.of(value) or _is_other_state(fields(value)):
+        if self.modules.tensors.of(value) or self.is_other_state(value):
             return False
         return self.modules.of(value) is not None or self.holds_tensors(value)
 
-    def _is_no_weight(self, key: str, value: object, *, is_known: bool) -> bool:
-        """Whether a value is none of the weights, by its key; ``is_known`` of what is a model's, where a tensor is."""
-        # A dotted name is a parameter's, whatever it starts with.
-        if self.modules.tensors.of(value) is not None and (is_known or "." in key):
-            return False
-        return _NO_WEIGHTS.fullmatch(key) is not None or _is_other_state(fields(value))
+    def _is_no_weight(self, key: str, inside: dict[str, object], is_known: bool, is_flat: bool) -> bool:  # noqa: FBT001  # of one caller
+        """Whether a value is none of the weights: by what it is, and by its key where that leaves it open.
+
+        Args:
+            key: of the value.
+            inside: the mapping that it is in.
+            is_known: whether that is a model's, whose tensors are all its own.
+            is_flat: whether it has tensors that are a model's.
+
+        """
+        value = inside[key]
+        tensor = self.modules.tensors.of(value)
+        if tensor is not None:
+            # A dotted name is a parameter's, whatever it starts with.
+            if is_known or tensor.is_parameter or "." in key or not _is_a_trainers(key):
+                return False
+            return not is_flat or _is_figure(key, tensor)
+        if self.is_other_state(value) or _NO_WEIGHTS.fullmatch(key):
+            return True
+        if _MAY_BE_NO_WEIGHTS.fullmatch(key):
+            return not self._is_layer(value) or (_COPIES.fullmatch(key) is not None and self._is_copy(key, inside))
+        return self._is_table(value)
+
+    def _may_be_copy(self, key: str, inside: dict[str, object]) -> bool:
+        """Whether a value is a model's state under a name as that of the best one so far."""
+        return _MAY_BE_NO_WEIGHTS.fullmatch(key) is not None and self._has_weights(inside[key])
+
+    def _is_layer(self, value: object) -> bool:
+        """Whether a value holds a layer's tensors, as their keys say."""
+        return any(_WEIGHT.fullmatch(each.name) for each in self._sample(value)) or _is_state_dict(value)
+
+    def _is_copy(self, key: str, inside: dict[str, object]) -> bool:
+        """Whether another value of a mapping holds tensors of the same names and shapes, as beside the best so far."""
+        forms = {(each.name, each.tensor.shape) for each in self._sample(inside[key])}
+        others = (held for other, held in inside.items() if other != key and not _MAY_BE_NO_WEIGHTS.fullmatch(other))
+        return any(forms == {(each.name, each.tensor.shape) for each in self._sample(other)} for other in others)
+
+    def _is_table(self, value: object) -> bool:
+        """Whether a value holds samples, as of a data set: tensors as long as one another, some of them of integers."""
+        found = self._sample(value) if self.modules.of(value) is None else []
+        lengths = {each.tensor.shape[:1] for each in found if each.tensor.shape is not None}
+        kinds = {_is_of_integers(each.tensor) for each in found}
+        is_even = len(found) > 1 and len(lengths) == 1 and lengths != {()} and True in kinds
+        return is_even and not any(_WEIGHT.fullmatch(each.name) for each in found)
+
+    def _sample(self, value: object) -> list[Named]:
+        """Return the tensors of a value; none, where it is a tensor, holds none, or holds more than are looked at."""
+        if self.modules.tensors.of(value) is not None or not self.holds_tensors(value):
+            return []
+        if id(value) not in self._samples:
+            found = list(islice(self.tensors(Part((), value), once=True), _MOST_COMPARED + 1))
+            self._samples[id(value)] = (value, found if len(found) <= _MOST_COMPARED else [])
+        return self._samples[id(value)][1]
+
+    def is_other_state(self, value: object) -> bool:
+        """Whether a value is the state of an optimizer, or of generators of random numbers."""
+        inside = self.entries(value) or {}
+        return self.is_optimizer(value) or any(inside.keys() >= keys for keys in _RANDOM)
+
+    def is_optimizer(self, value: object) -> bool:
+        """Whether a value is the state of an optimizer, or an optimizer."""
+        inside = self.entries(value) or {}
+        return inside.keys() >= _OPTIMIZER and fields(inside["state"]) is not None
+
+    def together(self, part: Part) -> Record | None:
+        """Return the module that a part is, or that holds the several of which it consists; None of other parts."""
+        if isinstance(part.value, Record) and self.modules.of(part.value):
+            return part.value
+        held = {key: each for key, each in self.children(part.value).items() if key not in part.without}
+        held = {key: each for key, each in held.items() if self.modules.of(each) or self.holds_tensors(each)}
+        are_modules = all(self.modules.of(each) for each in held.values())
+        return self.modules.holding(held) if held and are_modules else None
 
     def at(self, path: str) -> Part | None:
         """Return the part at a dotted path, whose keys may have dots themselves; None if there is none."""
@@ -139,6 +221,17 @@ class Parts:
 
     # Looking inside
 
+    def entries(self, value: object) -> dict[str, object] | None:
+        """Return the entries of a mapping, or the attributes of an object; None where a value has none."""
+        found = fields(value)
+        if found is not None or not isinstance(value, Record) or value.known is not None:
+            return found
+        if self.modules.tensors.of(value) is not None or self.modules.of(value) is not None:
+            return None
+        if id(value) not in self._objects:
+            self._objects[id(value)] = (value, attributes(value) or _numbered(value.args, value.items))
+        return self._objects[id(value)][1]
+
     def children(self, value: object) -> dict[str, object]:
         """Return what is directly in a value by key, apart from numbers, text and the like."""
         if id(value) not in self._children:  # which may be in many places
@@ -152,15 +245,15 @@ class Parts:
         elif (packed := torch_packed.packed_object(value)) is not None:
             inside = torch_packed.within(packed, self.modules.tensors)
         elif isinstance(value, (list, tuple)):
-            return {str(number): each for number, each in enumerate(value) if isinstance(each, _CONTAINERS)}
+            return _numbered(value)
         else:
-            inside = fields(value) or {}
+            inside = self.entries(value) or {}
         self._look_over(len(inside))
         return {key: each for key, each in inside.items() if isinstance(each, _CONTAINERS)}
 
     def holds_tensors(self, value: object) -> bool:
         """Whether a tensor is anywhere in a value."""
-        if isinstance(value, Record) and value.known is not None:
+        if isinstance(value, Record) and isinstance(value.known, Tensor):
             return True
         if id(value) not in self._holding:
             self._holding[id(value)] = (value, next(iter(self.tensors(Part((), value), once=True)), None) is not None)
@@ -193,6 +286,10 @@ class Parts:
                 children = self.children(value)
                 if len(waiting) == 1 and part.without:
                     children = {each: children[each] for each in children if each not in part.without}
+                if len(waiting) > 1 and self.is_other_state(value):
+                    if not once:
+                        self._inner_states[id(value)] = (name, value)
+                    continue
                 waiting.append((name, iter(children.items())))
                 break
             else:
@@ -221,6 +318,7 @@ class Parts:
             value = inside[key]
         inside = self.children(value)
         yield from self._listed(part.path, {key: each for key, each in inside.items() if key in part.without})
+        yield from self._listed(part.path, dict(self._inner_states.values()))
 
     def _listed(self, path: tuple[str, ...], values: dict[str, object]) -> Iterator[tuple[str, list[Named]]]:
         for key, value in values.items():
@@ -238,22 +336,38 @@ class Parts:
         return found
 
 
-def _is_empty(inside: dict[str, object], key: str) -> bool:
-    return key in inside and fields(inside[key]) == {}
+def _numbered(*values: object) -> dict[str, object]:
+    """Return what may hold tensors in tuples and lists, by its number."""
+    found = [each for held in values if isinstance(held, (list, tuple)) for each in held]
+    return {str(number): each for number, each in enumerate(found) if isinstance(each, _CONTAINERS)}
 
 
-def _is_other_state(inside: dict[str, object] | None) -> bool:
-    """Whether a mapping is the state of an optimizer, or of generators of random numbers."""
-    if inside is None:
-        return False
-    is_optimizer = inside.keys() >= _OPTIMIZER and fields(inside["state"]) is not None
-    return is_optimizer or any(inside.keys() >= keys for keys in _RANDOM)
+def _is_a_trainers(key: str) -> bool:
+    return (_NO_WEIGHTS.fullmatch(key) or _MAY_BE_NO_WEIGHTS.fullmatch(key)) is not None
+
+
+def _is_figure(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor under a trainer's name is a figure, or one for each epoch, and no parameter, by its form."""
+    if not tensor.shape or _is_of_integers(tensor):
+        return True
+    return len(tensor.shape) == 1 and _FIGURES.fullmatch(key) is not None
+
+
+def _is_of_integers(tensor: Tensor) -> bool:
+    return tensor.dtype.startswith(("int", "uint", "bool"))
 
 
 def _is_state_dict(value: object) -> bool:
     """Whether a mapping is what ``nn.Module.state_dict()`` returned, which says of which versions the modules were."""
     attributes = fields(value.state) if isinstance(value, Record) else None
     return bool(fields((attributes or {}).get("_metadata")))
+
+
+def are_data(part: Part, tensors: Iterable[Named]) -> bool:
+    """Whether the tensors of a part are those of a data set, and no model's: all of integers, and none a weight."""
+    return not _is_state_dict(part.value) and not any(
+        not _is_of_integers(each.tensor) or _WEIGHT.fullmatch(each.name) for each in tensors
+    )
 
 
 def stored(tensors: Sequence[Named]) -> list[Stored]:

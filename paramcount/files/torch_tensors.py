@@ -323,6 +323,8 @@ def strided(args: tuple[object, ...], dtype: str | None = None) -> Tensor:
 
     """
     memory, offset, size, stride = args[:4]
+    if isinstance(memory, Record):  # of a plain pickle, which makes storages by calls
+        memory = memory.known
     if not isinstance(memory, Storage):
         raise MalformedPickle("it has a tensor without a storage")
     grad = _flag(args[4]) if len(args) > 4 else False  # noqa: PLR2004  # the oldest form ends before it

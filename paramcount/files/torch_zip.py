@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from paramcount.files.ranges import Ranges
+from paramcount.files.ranges import Inside, Ranges
 
 # The records of https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, sections 4.3 and 4.5.
 _END = struct.Struct("<4s4H2IH")
@@ -99,26 +99,7 @@ def inside(file: Ranges, entry: Entry) -> Ranges:
     """
     if entry.method != _STORED or entry.packed != entry.size:
         raise MalformedZip(f"{entry.name!r} is packed, which torch.save does not do")
-    return _Inside(file, entry.name, _start(file, entry), entry.size)
-
-
-class _Inside:
-    """Part of a file."""
-
-    def __init__(self, file: Ranges, name: str, start: int, size: int) -> None:
-        self.name = f"{file.name}, {name}"
-        self.is_far = file.is_far
-        self.size = self.known_size = size
-        self._file = file
-        self._start = start
-
-    def read(self, start: int, length: int) -> bytes:
-        if start < 0 or length < 0 or start + length > self.size:
-            raise MalformedZip(f"{self.name} is cut short")
-        return self._file.read(self._start + start, length)
-
-    def upto(self, start: int, length: int) -> bytes:
-        return self.read(start, min(length, self.size - start)) if start < self.size else b""
+    return Inside(file, entry.name, _start(file, entry), entry.size)
 
 
 def _inflated(data: bytes, entry: Entry) -> bytes:

@@ -10,7 +10,8 @@ from types import NoneType
 from typing import Any
 
 from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest, did_you_mean
-from paramcount.files.ranges import opened
+from paramcount.files.kinds import demand_kind
+from paramcount.files.ranges import last, opened, parent
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param
 from paramcount.jsons import MalformedJson, load
 from paramcount.report import Report
@@ -80,21 +81,41 @@ def _reports(path: str, file: str) -> list[Any]:
     try:
         document = load(data)
     except MalformedJson as error:
+        with opened(path) as stream:
+            demand_kind(stream, "saved")
         raise _unreadable(error.place(file), error.problem) from error
     reports = document.get("reports") if isinstance(document, dict) else None
     if not isinstance(reports, list):
-        if isinstance(document, dict) and "model_type" in document:
-            hint = f"it may be the configuration of a model: transformers:{file}"
-            raise UnreadableFile(f"{file}: it holds no report of paramcount", hint=hint)
-        if isinstance(document, dict) and isinstance(document.get("weight_map"), dict):
-            hint = "name the folder that they are in, or the index where it is beside them"
-            raise UnreadableFile(f"{file} is the index of shards, and holds no weights itself", hint=hint)
+        if isinstance(document, dict) and (found := next(_other_kinds(document, path), None)) is not None:
+            raise UnreadableFile(f"{file} {found[0]}", hint=found[1])
         raise _unreadable(file, "it holds no report of paramcount")
     version = document.get("format_version")
     if not isinstance(version, str) or version.partition(".")[0] != _MAJOR:
         problem = f"format_version {as_written(version)} is unknown: this paramcount reads {_MAJOR}.x"
         raise _unreadable(file, problem)
     return reports
+
+
+def _other_kinds(document: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    """Yield what a document is that is no report, by its keys, and what to do instead."""
+    file, folder = shown(path), shown(parent(path)) or "."
+    if "peft_type" in document:
+        yield "is the configuration of an adapter of PEFT", f"name the folder that it is in: {folder}"
+    if "_class_name" in document:
+        is_pipeline = last(path) == "model_index.json"
+        what = "is the index of a diffusers pipeline" if is_pipeline else "is the configuration of a diffusers model"
+        yield what, f"name the folder that it is in: diffusers:{folder}"
+    if "model_type" in document:
+        yield "holds no report of paramcount", f"it may be the configuration of a model: transformers:{file}"
+    if isinstance(document.get("weight_map"), dict):
+        hint = "name the folder that they are in, or the index where it is beside them"
+        yield "is the index of shards, and holds no weights itself", hint
+    if "nbformat" in document and "cells" in document:
+        yield "is a notebook, and no target", "in the notebook, paramcount.count(model) counts a model"
+    if "tokenizer_class" in document or {"model", "version"} <= document.keys():
+        yield "is a tokenizer's, and holds no report of paramcount", f"name the file of weights beside it, or {folder}"
+    if "log_history" in document:
+        yield "is the state of a trainer, and holds no weights", f"name the file of weights beside it, or {folder}"
 
 
 def _unreadable(place: str, problem: str) -> UnreadableFile:

@@ -20,16 +20,17 @@ from paramcount.files import (
     torch_modules,
     torch_packed,
 )
+from paramcount.files.arrays import NOTE, Arrays
 from paramcount.files.calls import would_call
 from paramcount.files.configuration import beside
 from paramcount.files.packed import LONGEST_VALUE, VALUES, Config, packed_note
-from paramcount.files.pickles import MalformedPickle, Record
+from paramcount.files.pickles import MalformedPickle
 from paramcount.files.ranges import Ranges, expanded, last, listed, opened, parent, within
 from paramcount.files.stored import Stored
 from paramcount.files.torch_archive import Archive
 from paramcount.files.torch_folders import Choice
 from paramcount.files.torch_modules import Modules
-from paramcount.files.torch_parts import Named, Part, Parts, memory, shared, stored
+from paramcount.files.torch_parts import Named, Part, Parts, are_data, memory, shared, stored
 from paramcount.files.torch_tensors import Tensors, fields
 from paramcount.files.torch_zip import MalformedZip
 from paramcount.inventory import EXTRA_STATE, Inventory, Note
@@ -214,8 +215,7 @@ class _Files:
     def _held(self, file: Ranges, path: str) -> list[Stored]:
         place, archive = file.name, torch_archive.read(file)
         try:
-            parts = Parts(archive.root, Modules(Tensors(), archive.code, archive.stored))
-            part = parts.weights()
+            parts, part = _chosen(archive)
             if part is None:
                 raise _no_weights(place, parts, archive)
             tensors, buffers, notes = _whole(part, parts)
@@ -224,7 +224,7 @@ class _Files:
             raise UnreadableFile(f"{place}: {error}", hint=torch_archive.HINT) from error
         if buffers is not None:
             self._buffers[path] = buffers
-        self._notes[path] = (*_calls(archive), *_left_out(place, part, parts), *notes)
+        self._notes[path] = (*archive.notes, *_calls(archive), *_left_out(place, part, parts), *notes)
         layer = f"{torch_folders.layer(path)}." if self._are_layers else ""
         # What a tensor has in common with another is in the same file.
         return [
@@ -265,16 +265,21 @@ def _inventory(archive: Archive, wanted: _Wanted, file: Ranges | None = None) ->
 
 
 def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventory:
-    parts = Parts(archive.root, Modules(Tensors(), archive.code, archive.stored))
-    path, notes = wanted.part, (*_calls(archive), *wanted.notes)
-    part = parts.weights() if path is None else parts.at(path)
+    path, notes = wanted.part, (*archive.notes, *_calls(archive), *wanted.notes)
+    parts, part = _chosen(archive, path)
     if part is None:
         raise _no_weights(wanted.place, parts, archive) if path is None else _no_part(wanted.place, path, parts)
+    if isinstance(parts.modules.tensors, Arrays):
+        notes = (*notes, NOTE)
+    model = parts.together(part)
+    tensors, buffers, sharded = ([], None, ()) if model is not None else _whole(part, parts)
+    if path is None and file is not None and tensors and are_data(part, tensors):
+        message = f"{wanted.place} holds no weights of a model: all its tensors are of integers, as of a data set"
+        raise UnreadableFile(message, hint="name the file of weights")
     if path is None:
         notes = (*notes, *_left_out(wanted.place, part, parts), *_constants(archive))
-    if isinstance(part.value, Record) and parts.modules.of(part.value):
-        return torch_modules.read(part.value, parts.modules, target=wanted.word, source=_NAME, notes=notes)
-    tensors, buffers, sharded = _whole(part, parts)
+    if model is not None:
+        return torch_modules.read(model, parts.modules, target=wanted.word, source=_NAME, notes=notes)
     if not tensors and path is not None and fields(part.value) != {}:
         raise UnreadableFile(f"{wanted.place}: {path} holds no tensors", hint=_choices(wanted.place, parts))
     held = _with_elements(tensors, archive, file)
@@ -300,6 +305,18 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
         "is empty in DeepSpeed's file, which keeps no shape of it" if sharded else "had no shape yet when it was saved"
     )
     return _with_lazy(inventory, {each.name for each in tensors if each.tensor.shape is None}, why)
+
+
+def _chosen(archive: Archive, path: str | None = None) -> tuple[Parts, Part | None]:
+    """Return a file's parts, and the one that counts: where no tensor is in it, with arrays of NumPy's for tensors."""
+    tried: list[tuple[Parts, Part | None]] = []
+    for tensors in (Tensors(), Arrays()):
+        parts = Parts(archive.root, Modules(tensors, archive.code, archive.stored))
+        part = parts.weights() if path is None else parts.at(path)
+        if part is not None and (parts.modules.of(part.value) or parts.holds_tensors(part.value)):
+            return parts, part
+        tried.append((parts, part))
+    return tried[0]
 
 
 def _with_elements(tensors: list[Named], archive: Archive, file: Ranges | None) -> list[Stored]:
@@ -356,7 +373,11 @@ def _no_weights(file: str, parts: Parts, archive: Archive) -> UnreadableFile:
     if archive.code:
         hint = "count the module itself, FILE.py:Net, or save its state_dict() by torch.save"
         return UnreadableFile(f"{file} is a TorchScript program whose modules cannot be told", hint=hint)
-    message = f"{file} holds no weights of a model"
+    if parts.is_optimizer(parts.root):
+        message = f"{file} is the state of an optimizer, and holds no weights of a model"
+        raise UnreadableFile(message, hint=_choices(file, parts))
+    written = ", which pickle.dump() wrote," if torch_archive.PLAIN in archive.notes else ""
+    message = f"{file}{written} holds no weights of a model"
     if archive.calls:
         return UnreadableFile(f"{message}: {would_call(archive.calls)}", hint="do not load it")
     return UnreadableFile(message, hint=_choices(file, parts))
@@ -452,12 +473,22 @@ def _constants(archive: Archive) -> Iterable[Note]:
 
 def _views(tensors: list[Named]) -> Iterable[Note]:
     """Note tensors that share memory, but are not the same tensor."""
-    several, firsts = shared(tensors), dict[str, Named]()
+    several, firsts, views = shared(tensors), dict[str, Named](), dict[str, list[Named]]()
     for named in tensors:
         storage = named.tensor.storage
         if storage is None or storage.key not in several or not named.tensor.numel:
             continue
         first = firsts.setdefault(storage.key, named)
         if memory(first) != memory(named):
-            message = f"is a view of the same storage as {first.name}, and not the same tensor: both count in full"
-            yield Note("shared-storage", named.name, message)
+            views.setdefault(storage.key, []).append(named)
+    for key, found in views.items():
+        if len(found) > 1:
+            are_flat = all(named.tensor.is_contiguous for named in (firsts[key], *found))
+            why = ", as in the flat buffer of ZeRO or FSDP" if are_flat else ""
+            message = f"{plural(len(found) + 1, 'tensor')} are views of one storage{why}: each counts in full"
+            yield Note("shared-storage", firsts[key].name, message)
+        else:
+            message = (
+                f"is a view of the same storage as {firsts[key].name}, and not the same tensor: both count in full"
+            )
+            yield Note("shared-storage", found[0].name, message)

@@ -326,7 +326,8 @@ def test_what_would_take_too_long_or_too_much_is_refused(kind: str, read: Read) 
 def test_a_pointer_that_git_lfs_left_is_called_so(read: Read) -> None:
     with pytest.raises(UnreadableFile) as caught:
         read(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 8\n")
-    assert caught.value.hint == "it is a Git LFS pointer to the file: fetch that with git lfs pull"
+    assert caught.value.message.endswith("is a pointer of Git LFS, not the file itself")
+    assert caught.value.hint == "fetch the file: git lfs pull"
 
 
 # Anything at all ------------------------------------------------------------------------------------------------------

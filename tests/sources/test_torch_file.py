@@ -812,9 +812,10 @@ OTHERS = {
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
     "web page": (b"\n<!DOCTYPE html><html>", "web page"),
     "tar": (b"\0" * 257 + b"ustar" + b"\0" * 300, "tar archive"),
-    "noise": (b"\x93NUMPY\x01\x00" * 40, "no file that torch.save wrote"),
-    "plain pickle": (pickle.dumps({"a": 1}), "no file that torch.save wrote"),
-    "true": (b"\x88.", "no file that torch.save wrote"),
+    "noise": (b"\x93NUMBER\x01\x00" * 40, "no file that torch.save wrote"),
+    "an array": (b"\x93NUMPY\x01\x00" * 40, "an array of NumPy's"),
+    "plain pickle": (pickle.dumps({"a": 1}), "which pickle.dump\\(\\) wrote, holds no weights"),
+    "true": (b"\x88.", "which pickle.dump\\(\\) wrote, holds no weights"),
 }
 
 
@@ -1089,7 +1090,7 @@ def test_nothing_in_a_file_is_ever_called(
 
 def test_a_file_that_is_there_to_be_loaded_says_what_it_would_call(tmp_path: Path) -> None:
     call = b"\x80\x02cposix\nsystem\n" + _text("rm -rf ~\n\x1b[2J" + "a" * 99) + b"\x85R."
-    for data, problem in ((_archive(call), "holds no weights"), (call, "no file that torch.save wrote")):
+    for data, problem in ((_archive(call), "holds no weights"), (call, "holds no weights")):
         (tmp_path / "model.pt").write_bytes(data)
         with pytest.raises(UnreadableFile, match=problem) as caught:
             _read(tmp_path / "model.pt")
