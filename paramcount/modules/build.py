@@ -11,12 +11,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from paramcount.errors import BuildError, ParamcountError
 from paramcount.inventory import Note
-from paramcount.modules.failure import is_installed
+from paramcount.modules.downloads import no_downloads
+from paramcount.modules.failure import NeedsNetwork, is_installed
+from paramcount.modules.network import Fetches
 from paramcount.pause import paused_collector
 from paramcount.units import size
 
@@ -33,7 +35,7 @@ class Attempt:
 
     nbytes: int = 0  # of the tensors that were not allocated, and existed at its end
     obstacle: str | None = None  # what the constructor wanted, and could not have without memory
-    skipped_downloads: list[str] = field(default_factory=list)
+    fetches: Fetches = field(default_factory=Fetches)
 
 
 def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Made, tuple[Note, ...]]:
@@ -60,7 +62,7 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
         try:
             with _undisturbed(attempt, outputs), _plain_imports(weightless.paused), weightless.active():
                 made = construct()
-        except (ParamcountError, KeyboardInterrupt):
+        except (ParamcountError, NeedsNetwork, KeyboardInterrupt):
             raise
         except BaseException as error:  # whatever a user's constructor raises
             if attempt.obstacle is None and isinstance(error, _NOT_OUR_DOING):
@@ -68,19 +70,19 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
             failure = error
         else:
             if attempt.obstacle is None:
-                return made, _notes(attempt)
+                return made, (*_notes(attempt),)
             # The constructor caught our error, and went on with a guess.
         if device == "meta":
             raise failure or BuildError(f"it cannot be built without memory: {attempt.obstacle}")
         _demand_memory(attempt, failure)
-        attempt.skipped_downloads.clear()
+        attempt.fetches.clear()
     with _undisturbed(attempt, outputs), without_missing_devices(attempt):
         unseeded, before = torch.initial_seed(), torch.get_rng_state()
         made = construct()
         if device != "cpu" and torch.initial_seed() == unseeded and not torch.equal(torch.get_rng_state(), before):
             sys.audit(CHANCE)  # it read values, which may be drawn ones
     if device == "cpu":
-        return made, _notes(attempt)
+        return made, (*_notes(attempt),)
     reason = attempt.obstacle or _told(failure)
     return made, (*_notes(attempt), Note("real-memory", "", f"built in real memory: {reason}"))
 
@@ -90,11 +92,14 @@ def _told(failure: BaseException | None) -> str:
     return f"{type(failure).__name__}: {lines[0]}" if lines else type(failure).__name__
 
 
-def _notes(attempt: Attempt) -> tuple[Note, ...]:
-    if not attempt.skipped_downloads:
-        return ()
-    urls = ", ".join(dict.fromkeys(attempt.skipped_downloads))
-    return (Note("weights-skipped", "", f"pretrained weights were not fetched, the count does not need them: {urls}"),)
+def _notes(attempt: Attempt) -> Iterator[Note]:
+    if skipped := dict.fromkeys(attempt.fetches.skipped):
+        names = ", ".join(name.rpartition("/")[2] if "://" in name else name for name in skipped)
+        message = f"pretrained weights were not fetched, the count does not need them: {names}"
+        yield Note("weights-skipped", "", message)
+    if refused := dict.fromkeys(attempt.fetches.refused):
+        message = f"nothing is fetched, and the constructor went on without: {', '.join(refused)}"
+        yield Note("network-refused", "", message)
 
 
 def _demand_memory(attempt: Attempt, failure: BaseException | None) -> None:
@@ -138,7 +143,7 @@ def _undisturbed(attempt: Attempt, outputs: Iterable[_Output] = ()) -> Iterator[
     with ExitStack() as stack:
         stack.enter_context(paused_collector())
         stack.enter_context(warnings.catch_warnings())
-        stack.enter_context(_no_downloads(attempt))
+        stack.enter_context(no_downloads(attempt.fetches))
         for output in outputs:
             stack.enter_context(output)
         try:
@@ -187,8 +192,9 @@ def _plain_imports(paused: Callable[[], AbstractContextManager[None]]) -> Iterat
 
     def exec_module(self: SourceFileLoader, module: ModuleType) -> None:
         with paused() if is_installed(self.path) else nullcontext():
-            super(SourceFileLoader, self).exec_module(module)
+            run(self, module)
 
+    run = SourceFileLoader.exec_module
     before = vars(SourceFileLoader).get("exec_module")  # another build's; of its own it has none, and inherits it
     SourceFileLoader.exec_module = exec_module  # type: ignore[method-assign,assignment]  # a module is a module
     try:
@@ -245,76 +251,3 @@ _NOT_OUR_DOING = (ImportError, NameError, OSError, SyntaxError)
 def _common(text: str, other: str) -> int:
     """Return how many characters both begin with."""
     return next((at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
-
-
-class _WeightsNeeded(BuildError, AttributeError):
-    """The constructor looks into weights that were not fetched. An AttributeError, too: hasattr() is no such look."""
-
-
-class _Unfetched(dict[str, Any]):
-    """Stands for a checkpoint that was not downloaded: empty, whatever part of it is asked for or taken out."""
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.get(key, _Unfetched()) if isinstance(key, str) else _Unfetched()
-
-    def __delitem__(self, key: str) -> None:
-        self.pop(key)
-
-    def pop(self, key: str, default: Any = None) -> Any:
-        return super().pop(key, _Unfetched() if default is None else default)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise _WeightsNeeded(
-            f"its constructor takes .{name} from pretrained weights, and no weights are ever fetched",
-            hint="build it without: its constructor may have an argument for that, such as -a pretrained=false",
-        )
-
-
-@contextmanager
-def _no_downloads(attempt: Attempt) -> Iterator[None]:
-    """Let ``torch.hub``, and all who use its function, return empty checkpoints; and let models accept them."""
-    import torch
-    from torch.nn.modules.module import _IncompatibleKeys
-
-    warnings.filterwarnings("ignore", message=r"for .*: copying from a non-meta parameter in the checkpoint to a meta")
-    load = torch.nn.Module.load_state_dict
-
-    def fetch(url: str) -> dict[str, Any]:
-        attempt.skipped_downloads.append(url.rpartition("/")[2])
-        return _Unfetched()
-
-    def load_state_dict(self: torch.nn.Module, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:  # noqa: FBT001, FBT002
-        if attempt.skipped_downloads:
-            strict, state_dict = False, {key: value for key, value in state_dict.items() if value != _Unfetched()}
-            if not state_dict:
-                return _IncompatibleKeys([], [])
-        return load(self, state_dict, strict=strict, assign=assign)
-
-    torch.nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
-    try:
-        with _acting_as(torch.hub.load_state_dict_from_url, fetch):
-            yield
-    finally:
-        torch.nn.Module.load_state_dict = load  # type: ignore[method-assign]
-
-
-@contextmanager
-def _acting_as(function: Any, other: Callable[..., Any]) -> Iterator[None]:
-    """Let a function of ``torch.hub`` do what another does, for all who hold it, under whatever name."""
-    if not isinstance(function, FunctionType):  # somebody else has put something in its place
-        yield
-        return
-    before = function.__code__, function.__defaults__, function.__dict__
-    function.__dict__ = {**function.__dict__, "other": other}
-    function.__code__, function.__defaults__ = _in_its_place.__code__, None
-    try:
-        yield
-    finally:
-        function.__code__, function.__defaults__, function.__dict__ = before
-
-
-def _in_its_place(url: str, *_args: Any, **_kwargs: Any) -> Any:
-    """Stand for ``load_state_dict_from_url``, in whose module it runs."""
-    return load_state_dict_from_url.other(url)  # type: ignore[name-defined]  # noqa: F821  # a name of that module

@@ -7,8 +7,10 @@ import re
 import sys
 import sysconfig
 import traceback
+from enum import Enum
 from functools import cache
 from pathlib import Path
+from types import FrameType, TracebackType
 
 from paramcount.errors import BuildError, closest, did_you_mean
 from paramcount.modules.attributes import bases, class_attributes, class_module, class_name, definer
@@ -24,18 +26,31 @@ class HookFailed(Exception):
     """A model was built, and the hook of this name, in which it makes its layers, raised the cause."""
 
 
+class NeedsNetwork(Exception):
+    """A constructor failed, because something that it needs was not fetched from a network."""
+
+    def __init__(self, address: str) -> None:
+        """Keep what was asked for."""
+        super().__init__(f"it needs {address}, and nothing is fetched")
+        self.address = address
+
+
 def build_error(target: str, error: BaseException) -> BuildError:
     """Return the BuildError for what ``target``'s own code raised, with the traceback trimmed to the user's frames."""
     forward = str(error) if isinstance(error, ForwardFailed) else None
     hook = str(error) if isinstance(error, HookFailed) else None
     error = error.__cause__ if isinstance(error, ForwardFailed | HookFailed) and error.__cause__ else error
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    frames = _users_frames(error.__cause__ if isinstance(error, NeedsNetwork) and error.__cause__ else error)
     details = "".join(traceback.format_list(frames)) + "".join(traceback.format_exception_only(error))
     if isinstance(error, SystemExit):
         return BuildError(
             f"{target} called sys.exit({'' if error.code is None else repr(error.code)}) instead of giving a model",
             hint='guard what is meant for running the file as a script with: if __name__ == "__main__":',
             details=details if frames else "",
+        )
+    if isinstance(error, NeedsNetwork):
+        return BuildError(
+            f"{target} could not be built: {error}", hint=_network_hint(error), details=details if frames else ""
         )
     shows_a_place = bool(frames) or isinstance(error, SyntaxError)
     if forward is not None:
@@ -50,6 +65,55 @@ def build_error(target: str, error: BaseException) -> BuildError:
         return BuildError(message, hint=hint, details=details if frames else "")
     message = f"{target} could not be built: {_said(error)}"
     return BuildError(message, hint=_hint(error), details=details if shows_a_place else "")
+
+
+def _users_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+
+
+def _network_hint(error: NeedsNetwork) -> str:
+    """Return how the constructor can go without what was not fetched."""
+    if match := _ON_THE_HUB.fullmatch(error.address):
+        fetch = f"hf download {match['id']} {match['file'] or 'config.json'}"
+        return f"with a network, {fetch} puts it where it is found without; or name a folder that holds it"
+    switch = None if error.__cause__ is None else switched_off(error.__cause__.__traceback__)
+    return switch or "build it without what is on a network: its constructor may have an argument for that"
+
+
+_ON_THE_HUB = re.compile(r"(?:(?P<file>\S+) of )?(?P<id>\S+) on the hub")
+_SAYS_WEIGHTS = re.compile(r"(?!.*(?:name|only)).*(?:pretrain|weights|checkpoint|ckpt)", re.IGNORECASE)
+
+
+def switched_off(trace: TracebackType | None) -> str | None:
+    """Return which argument to set, so that no weights are asked for: of the outermost call that has one."""
+    frames = [frame for frame, _ in traceback.walk_tb(trace) if not frame.f_code.co_filename.startswith(_PACKAGE)]
+    for number, frame in enumerate(frames):
+        if re.search(r"(?:^|\.)_(?!_init__)", frame.f_code.co_qualname):
+            continue  # nobody calls it but its library
+        for name, value in _arguments(frame).items():
+            if _SAYS_WEIGHTS.match(name) and (value is True or isinstance(value, str | Enum)):
+                if number == 0:  # the target itself
+                    return f"build it without weights: -a {name}={'false' if value is True else 'null'}"
+                without = "False" if value is True else "None"
+                return f"build it without weights: give {_called(frame)} {name}={without}"
+    return None
+
+
+def _arguments(frame: FrameType) -> dict[str, object]:
+    """Return the arguments of a call by name, those that it takes by any name, too."""
+    code, values = frame.f_code, frame.f_locals
+    count = code.co_argcount + code.co_kwonlyargcount
+    found = {name: values[name] for name in code.co_varnames[:count] if name in values}
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        more = values.get(code.co_varnames[count + bool(code.co_flags & inspect.CO_VARARGS)])
+        found |= more if type(more) is dict else {}
+    return found
+
+
+def _called(frame: FrameType) -> str:
+    """Return how a call is written: Net(), build()."""
+    name = frame.f_code.co_qualname.removesuffix(".__init__").rpartition("<locals>.")[2]
+    return f"{name}()"
 
 
 def _said(error: BaseException) -> str:

@@ -32,7 +32,11 @@ _ID = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)?", re.ASCII)
 _PATIENCE = 5  # seconds for a network to answer
 _PER_LAYER = ("layer_types", "mlp_layer_types")  # lists with an item a layer
 _ALIASES = {"torch_dtype": "dtype"}  # of all configurations
-_SETTABLE = ("num_labels",)  # what every configuration takes, and none lists
+_SETTABLE = (
+    "num_labels",
+    "attn_implementation",
+    "experts_implementation",
+)  # of every configuration, and listed by none
 _NAMES_LISTED = 3
 
 

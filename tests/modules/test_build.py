@@ -312,52 +312,6 @@ def test_the_users_own_module_is_built_without_memory(tmp_path: Path, installed:
     assert model.weight.numel() == 4_000_000_000
 
 
-def test_no_weights_are_fetched() -> None:
-    """torchvision's own default weights, and a user's URL, are left where they are; a note names them."""
-    from torchvision.models import resnet18
-    from torchvision.models.feature_extraction import create_feature_extractor
-
-    def construct() -> nn.Module:
-        backbone = resnet18(weights="DEFAULT")
-        other = nn.Linear(30, 40)
-        state = torch.hub.load_state_dict_from_url("https://nowhere.invalid/other-1234.pth", progress=False)
-        state["weight"] = state.pop("module.weight")
-        del state["head.bias"]
-        other.load_state_dict({key.removeprefix("x"): value for key, value in state["state_dict"].items()})
-        other.load_state_dict(state)
-        return nn.Sequential(create_feature_extractor(backbone, ["layer4"]), other)
-
-    model, notes = build(construct)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 11_689_512 - 513_000 + 1240
-    assert [note.code for note in notes] == ["weights-skipped"]
-    assert notes[0].message.endswith(": resnet18-f37072fd.pth, other-1234.pth")
-
-
-def test_no_weights_are_fetched_by_any_other_name_of_the_function() -> None:
-    """PyTorch itself has it as load_url, too; and a constructor may count a model of its own."""
-    from torch.utils.model_zoo import load_url  # type: ignore[attr-defined]  # PyTorch does not say that it exports it
-
-    def construct() -> nn.Module:
-        model = nn.Linear(300, 300)
-        assert build(lambda: nn.Linear(2, 2))[1] == ()
-        model.load_state_dict(load_url("https://nowhere.invalid/old-1234.pth", progress=False))
-        return model
-
-    _, notes = build(construct)
-    assert [note.message.rpartition(": ")[2] for note in notes] == ["old-1234.pth"]
-
-
-def test_a_look_into_unfetched_weights_is_refused() -> None:
-    """Where the architecture depends on what was not fetched, there is an error and not a guess."""
-
-    def construct() -> nn.Module:
-        state = torch.hub.load_state_dict_from_url("https://nowhere.invalid/model.pth")
-        return nn.Linear(state["conv1.weight"].shape[1], 3)
-
-    with pytest.raises(BuildError, match="takes \\.shape from pretrained weights, and no weights are ever fetched"):
-        build(construct)
-
-
 def test_seeded_draws_are_pytorchs_own() -> None:
     """A width that is drawn is the width that PyTorch draws, with and without large layers before it."""
 

@@ -528,3 +528,18 @@ def test_experts_of_which_nothing_says_how_many_are_active_are_noted_with_the_cu
 @pytest.mark.parametrize("name", ["mixtral-8x7b", "gpt2"])
 def test_where_all_is_said_of_experts_nothing_is_noted(name: str) -> None:
     assert "unrouted" not in {note.code for note in paramcount.count(f"transformers:{CONFIGS / name}.json").notes}
+
+
+@pytest.mark.parametrize("kernel", ["flash_attention_2", "kernels-community/flash-attn", "eager"])
+def test_what_computes_attention_has_no_parameters(kernel: str, tmp_path: Path) -> None:
+    """A kernel that is not installed here, or on the hub, is counted without; another one can be chosen."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"vocab_size": 100, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    config = LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=1, architectures=["LlamaForCausalLM"])
+    file = tmp_path / "flash.json"
+    total = sum(parameter.numel() for parameter in LlamaForCausalLM(config).parameters())
+    file.write_text(json.dumps({**config.to_dict(), "attn_implementation": kernel}))
+    assert paramcount.count(f"transformers:{file}").total == total
+    file.write_text(json.dumps({**config.to_dict(), "attn_implementation": "flash_attention_2"}))
+    assert paramcount.count(f"transformers:{file}", args={"attn_implementation": kernel}).total == total
