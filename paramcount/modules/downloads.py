@@ -18,7 +18,7 @@ from typing import Any
 
 from paramcount.errors import BuildError, ParamcountError
 from paramcount.modules.failure import NeedsNetwork, switched_off
-from paramcount.modules.network import Fetches, Guard, refusal_in
+from paramcount.modules.network import Fetches, Guard, TriesForEver, refusal_in
 from paramcount.modules.substitutes import Substitute, substituted
 
 _WEIGHTS = re.compile(
@@ -46,9 +46,9 @@ def no_downloads(fetches: Fetches) -> Iterator[None]:
         except WeightsNeeded as error:
             error.hint = switched_off(error.__traceback__) or error.hint
             raise
-        except (ParamcountError, KeyboardInterrupt):
+        except ParamcountError:
             raise
-        except BaseException as error:
+        except (Exception, TriesForEver) as error:
             address = refusal_in(error, fetches)
             if address is not None:
                 raise NeedsNetwork(address) from error

@@ -441,9 +441,6 @@ def test_what_is_found_is_exactly_what_was_read(word: str, kept: Kept) -> None:
 DOUBTS = {
     "names time.time": "import time\nSTARTED = time.time()",
     "runs a process": "import subprocess\nsubprocess.run(['true'])",
-    "uses the network": (
-        "import http.client as h\ntry: h.HTTPConnection('127.0.0.1', 9, timeout=0.1).connect()\nexcept OSError: pass"
-    ),
     "changes files": "import os\nos.mkdir('made')",
     "writes": "open('log.txt', 'w').close()",
     "/proc/meminfo": "open('/proc/meminfo').close()",
@@ -462,8 +459,6 @@ DOUBTS = {
     # in a thread that shows nothing of who started it
     "/proc/uptime": "import os\nfrom concurrent.futures import ThreadPoolExecutor\nfrom pathlib import Path\n"
     "ThreadPoolExecutor(1).submit(Path.read_text, Path('/proc/uptime')).result()",
-    "it runs a process": "import subprocess\nfrom concurrent.futures import ThreadPoolExecutor\n"
-    "ThreadPoolExecutor(1).submit(subprocess.check_output, ['true']).result()",
 }
 
 
