@@ -9,11 +9,13 @@ import sysconfig
 import traceback
 from enum import Enum
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 from paramcount.errors import BuildError, closest, did_you_mean
-from paramcount.modules.attributes import bases, class_attributes, class_module, class_name, definer
+from paramcount.modules.attributes import bases, class_attributes, class_module, class_name, definer, module_attributes
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
@@ -132,8 +134,8 @@ def _hint(error: BaseException) -> str | None:
             f"torch {_version('torch')} and torchvision {_version('torchvision')} are builds that do not fit together; "
             "install both anew, from one index: pip install --force-reinstall torch torchvision"
         )
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"install what provides {error.name!r} for {sys.executable}, or run from the folder that holds it"
+    if isinstance(error, ImportError):
+        return _import_hint(error)
     if isinstance(error, TypeError) and text.startswith("TypeError: unhashable type") and (cure := _hash_cure(error)):
         return cure
     if isinstance(error, RecursionError):
@@ -166,6 +168,24 @@ def _hash_cure(error: TypeError) -> str | None:
     kinds = (type(value) for value in frames[-1].f_locals.values())
     modules = (kind for kind in kinds if any(class_module(base) == "torch.nn.modules.module" for base in bases(kind)))
     return next((said[1] for kind in modules if (said := without_hash(kind)) is not None), None)
+
+
+def _import_hint(error: ImportError) -> str | None:
+    """Return what to do about a module that is not there, or a name that an installed library does not have."""
+    match = re.search(r"cannot import name '(\w+)'", str(error))
+    wanted = f"{error.name}.{match[1]}" if match else error.name or ""
+    library = wanted.partition(".")[0]
+    spec: Any = module_attributes(sys.modules.get(library)).get("__spec__")
+    file = spec.origin if issubclass(type(spec), ModuleSpec) else None
+    if library != wanted and isinstance(file, str) and is_installed(file):
+        age = "an older" if library in {"torch", "torchvision"} else "another"
+        return (
+            f"this {library} ({_version(library)}) has no {wanted}: the code is for {age} version; import what took "
+            f"its place, or install that version of {library} in an environment of its own"
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"install what provides {error.name!r} for {sys.executable}, or run from the folder that holds it"
+    return None
 
 
 _UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")

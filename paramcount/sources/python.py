@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from paramcount.errors import BuildError, UnknownTarget, UsageError, closest, did_you_mean
+from paramcount.errors import BuildError, UnknownTarget, UsageError
 from paramcount.inventory import Inventory
 from paramcount.modules import take_inventory
 from paramcount.modules.attributes import class_module
+from paramcount.modules.expressions import contents, evaluated, is_expression, looked_up, model_in
 from paramcount.modules.failure import argument_hint, shown
 from paramcount.modules.imports import Code, code_in_file, load, on_loan
 from paramcount.sources import Target
@@ -20,16 +22,18 @@ from paramcount.sources import Target
 if TYPE_CHECKING:
     from torch import nn
 
-EXAMPLE = "net.py:Net, package.module:Net"
+EXAMPLE = "net.py:Net, package.module:Net, 'net.py:Net(width=64)'"
 LIBRARIES = ("torch",)
 IS_CATALOGUE = False
-MEANING = "a class, factory or instance of your own; -a key=value gives arguments"
+MEANING = "a class, factory or instance of your own, with -a key=value; or what makes one in Python"
 
-# What would be a module called json or ckpt, as in report.json:Net, is a part of a file.
-# Nor is code run that is anywhere else than here.
-_NO_PART = r"(?!.*\.(?:json|pt|pt2|pth|bin|ckpt):)(?!.*://)"
-_FILE = re.compile(_NO_PART + r"(?P<place>.+\.py)(?::(?P<attr>[\w.]+))?", re.DOTALL)
-_MODULE = re.compile(_NO_PART + r"(?P<place>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<attr>[\w.]+)")
+# Of a file that ends in .py, or an importable module: what is meant, and what of it. What is in an address is run by
+# nobody; and what would be a module called json or ckpt, as in report.json:Net, is a part of a file.
+_FILE = re.compile(r"(?P<place>(?:(?!://).)+?\.py)(?::(?P<what>.+))?", re.DOTALL)
+_PART = re.compile(r".*\.(?:json|pt|pt2|pth|bin|ckpt):", re.DOTALL)
+_MODULE = re.compile(
+    r"(?P<place>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<what>[\w.]+|[^\W\d]\w*\.[^:]+|[^\W\d][\w.]*\s*[(\[].*)", re.DOTALL
+)
 
 
 _NAME_ONE = "name a class, a factory or an instance of torch.nn.Module"
@@ -40,7 +44,17 @@ _CONFIGS = {"args", "cfg", "conf", "config", "configuration", "hparams", "opt", 
 
 def claims(word: str) -> bool:
     """Whether the word has the form of a Python file, or of an importable module and a name in it."""
-    return _FILE.fullmatch(word) is not None or _MODULE.fullmatch(word) is not None
+    return _parted(word) is not None
+
+
+def _parted(word: str) -> tuple[str, str | None, bool] | None:
+    """Return the file or module that a word names, what of it, and whether it is a file."""
+    for form, is_file in ((_MODULE, False), (_FILE, True)):
+        match = form.fullmatch(word)
+        if match is None or _PART.match(f"{match['place']}:") or (not is_file and match["place"].endswith(".py")):
+            continue
+        return match["place"], match["what"], is_file
+    return None
 
 
 def names() -> Iterable[str]:
@@ -54,18 +68,15 @@ def read(target: Target, name: str) -> Inventory:
         raise UsageError(
             f"--weights is for torchvision's names, and {target.word} is not one", hint="use -a to pass arguments"
         )
-    match = _FILE.fullmatch(name) or _MODULE.fullmatch(name)
-    if match is None:
+    parted = _parted(name)
+    if parted is None:
         raise UnknownTarget(f"{name!r} names no Python file, and no module:attribute", hint=f"for example: {EXAMPLE}")
-    code = (
-        code_in_file(match["place"], target.word)
-        if name.endswith(".py") or ".py:" in name
-        else Code(match["place"], None)
-    )
+    place, what, is_file = parted
+    code = code_in_file(place, target.word) if is_file else Code(place, None)
 
     def construct() -> nn.Module:
         module = load(code, target.word)
-        found, label = _find(module, match["attr"], target)
+        found, label = _find(module, what, target)
         return _instance(found, target.args, label)
 
     return take_inventory(
@@ -78,41 +89,25 @@ def read(target: Target, name: str) -> Inventory:
     )
 
 
-def _find(module: ModuleType, attr: str | None, target: Target) -> tuple[Any, str]:
+def _find(module: ModuleType, what: str | None, target: Target) -> tuple[Any, str]:
     """Return what the target names, and how to call it in a message."""
-    place = target.word if attr is None else target.word.removesuffix(f":{attr}")
-    if attr is None:
-        attr = _only_candidate(module, target, place)
-    found: Any = module
-    parts = attr.split(".")
-    for number, part in enumerate(parts):
-        inside = _contents(found)
-        if part not in inside and not hasattr(found, part):
-            listed = {".".join([*parts[:number], key]) for key in inside} or _candidates(module)
-            listed = listed or {name for name in vars(module) if not name.startswith("_")}
-            hint = did_you_mean([f"{place}:{name}" for name in closest(attr, listed)])
-            if hint is None and listed:
-                hint = f"there is {', '.join(f'{place}:{name}' for name in sorted(listed)[:_MOST_NAMED])}"
-            raise UnknownTarget(f"{place} has no {attr!r}", hint=hint)
-        found = inside[part] if part in inside else getattr(found, part)
-    return found, f"{place}:{attr}"
-
-
-def _contents(thing: Any) -> dict[str, Any]:
-    """Return what a dict or a list holds, by what names it: ``generator`` in ``net.py:nets.generator``."""
-    if isinstance(thing, Mapping):
-        return {str(key): value for key, value in thing.items()}
-    return {str(index): value for index, value in enumerate(thing)} if isinstance(thing, list | tuple) else {}
+    place = target.word if what is None else target.word.removesuffix(f":{what}")
+    if what is None:
+        what = _only_candidate(module, target, place)
+    label = f"{place}:{what}"
+    if is_expression(what):
+        return model_in(evaluated(what, module, place), label), label
+    return looked_up(what, module, place, iter(_candidates(module))), label
 
 
 def _models_inside(thing: Any, label: str) -> list[str]:
-    """Return the targets that name the models in a dict or a list; another kind of container may never end."""
-    if not issubclass(type(thing), dict | list | tuple):
-        return []
+    """Return the targets that name the models in a dict or a list, or what makes them."""
+    inside = contents(thing)
+    are_factories = bool(inside) and all(map(callable, inside.values()))
     return [
         f"{label}.{key}"
-        for key, value in _contents(thing).items()
-        if re.fullmatch(r"\w+", key) and (_is_instance(value) or _is_model_class(value))
+        for key, value in inside.items()
+        if key and (are_factories or _is_instance(value) or _is_model_class(value))
     ]
 
 
@@ -216,7 +211,8 @@ def _instance(found: Any, args: Mapping[str, Any], label: str) -> nn.Module:
     problems = _mismatches(found, args, label)
     if problems:
         raise BuildError(f"{label} {problems[0]}", hint=problems[1])
-    model = _called(found, args)
+    made = _called(found, args)
+    model = model_in(made, label if label.endswith((")", "]")) else f"{label}({_written(args)})")
     if not isinstance(model, nn.Module):
         returned = "None" if model is None else _article(type(model).__name__)
         kind = (
@@ -269,27 +265,39 @@ def _mismatches(function: Callable[..., Any], args: Mapping[str, Any], label: st
     return None
 
 
+def _written(args: Mapping[str, Any]) -> str:
+    """Return arguments as Python has them."""
+    return ", ".join(f"{key}={value!r}" for key, value in args.items())
+
+
 def _cure(function: Callable[..., Any], needed: Sequence[str], label: str, signature: inspect.Signature) -> str:
-    """Return how to give the arguments that a constructor needs: by -a, or, where these are objects, by a factory."""
-    place, _, attr = label.rpartition(":")
+    """Return how to give the arguments that a constructor needs: by -a, or, where these are objects, in Python."""
     objects = _objects(function)
-    inside = ", ".join(f"{objects[each].__name__}()" if each in objects else f"{each}=…" for each in needed)
-    factory = f"write a factory, def build(): return {attr}({inside}), and count {place}:build"
+    inside = ", ".join(f"{objects[each]}" if objects.get(each) else f"{each}=…" for each in needed)
+    written = f"write it in Python: '{label}({inside})'"
     if any(each in objects for each in needed):
-        return f"no -a can give an object: {factory}"
+        return f"no -a can give an object: {written}"
     given = " ".join(f"-a {each}=…" for each in needed)
     cure = f"add {given}; its signature is {shown(getattr(function, '__name__', 'it'), signature)}"
-    return f"{cure}; where an object is meant, {factory}" if _CONFIGS.intersection(needed) else cure
+    return f"{cure}; where an object is meant, {written}" if _CONFIGS.intersection(needed) else cure
 
 
-def _objects(function: Callable[..., Any]) -> dict[str, type]:
-    """Return the parameters that are of a class of its own, which nothing in YAML is."""
+def _objects(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the parameters that are of a class, which nothing in YAML is; and how the user's module makes one."""
     try:
         kinds = get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except Exception:  # noqa: BLE001  # annotations may name anything
         return {}
     return {
-        name: kind
+        name: _made(kind, function)
         for name, kind in kinds.items()
         if inspect.isclass(kind) and kind.__module__ not in {"builtins", "collections.abc", "typing", "pathlib"}
     }
+
+
+def _made(kind: type, function: Callable[..., Any]) -> str:
+    """Return the call that makes an object of a class, if its module knows the class, and it needs no arguments."""
+    module = sys.modules.get(function.__module__)
+    if module is None or vars(module).get(kind.__name__) is not kind or kind.__module__.partition(".")[0] == "torch":
+        return ""
+    return "" if _mismatches(kind, {}) else f"{kind.__name__}()"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from paramcount.errors import BuildError
@@ -112,10 +113,11 @@ def by_torchvisions_data_sets(folder: Path) -> nn.Module:
 
 
 def by_what_is_made_of_them(folder: Path) -> nn.Module:
-    state = torch.hub.load_state_dict_from_url(AWAY)
+    state: Any = torch.hub.load_state_dict_from_url(AWAY)
     resized = nn.functional.interpolate(state["pos_embed"].permute(0, 2).float(), size=3)
     model = filled({"weight": (state["a"] * 2).t(), "bias": torch.cat([state["b"], resized])})
-    model.weight.data.copy_(state["a"])
+    parameters = dict(model.named_parameters())
+    parameters["weight"].data.copy_(state["a"])
     return model
 
 
@@ -161,23 +163,30 @@ def test_timms_weights_are_skipped() -> None:
 
 def test_a_transformers_model_counts_by_its_configuration(tmp_path: Path) -> None:
     """Also where it is given more labels, another dtype, and a kernel for attention that is not installed."""
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BertConfig, GPT2Config
+    from transformers import BertConfig, GPT2Config
 
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    causal: Any = transformers.AutoModelForCausalLM
+    classifier: Any = transformers.AutoModelForSequenceClassification
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     bert, gpt2 = BertConfig(vocab_size=50, **sizes), GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2)
     bert.save_pretrained(tmp_path / "bert")
     gpt2.save_pretrained(tmp_path / "gpt2")
-    labelled = BertConfig(vocab_size=50, num_labels=7, **sizes)
+    labelled = BertConfig(vocab_size=50, **{**sizes, "num_labels": 7})
     for construct, plain in (
         (
-            lambda: AutoModelForSequenceClassification.from_pretrained(tmp_path / "bert", num_labels=7),
-            AutoModelForSequenceClassification.from_config(labelled),
+            lambda: classifier.from_pretrained(tmp_path / "bert", num_labels=7),
+            classifier.from_config(labelled),
         ),
         (
-            lambda: AutoModelForCausalLM.from_pretrained(
+            lambda: causal.from_pretrained(
                 str(tmp_path / "gpt2"), dtype=torch.float16, attn_implementation="flash_attention_2"
             ),
-            AutoModelForCausalLM.from_config(gpt2, dtype=torch.float16),
+            causal.from_config(gpt2, dtype=torch.float16),
         ),
     ):
         model, notes = build(construct)
@@ -225,16 +234,17 @@ def test_a_configuration_that_only_the_hub_has_is_an_error_at_once(tmp_path: Pat
 
 @pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # an argument of diffusers
 def test_a_diffusers_model_counts_by_its_configuration(tmp_path: Path) -> None:
-    from diffusers import UNet2DModel
+    import diffusers
 
+    unet: Any = diffusers.UNet2DModel
     blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "block_out_channels": (32,)}
-    UNet2DModel(sample_size=8, layers_per_block=1, **blocks).save_config(tmp_path / "unet")
-    plain = UNet2DModel.from_config(UNet2DModel.load_config(tmp_path / "unet"))
-    model, notes = build(lambda: UNet2DModel.from_pretrained(tmp_path, subfolder="unet", torch_dtype=torch.float16))
+    unet(sample_size=8, layers_per_block=1, **blocks).save_config(tmp_path / "unet")
+    plain = unet.from_config(unet.load_config(tmp_path / "unet"))
+    model, notes = build(lambda: unet.from_pretrained(tmp_path, subfolder="unet", torch_dtype=torch.float16))
     assert total(model) == total(plain)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
     assert [note.code for note in notes] == ["weights-skipped"]
-    assert "config.json of org/vae on the hub" in failure(lambda: UNet2DModel.from_pretrained("org/vae")).message
+    assert "config.json of org/vae on the hub" in failure(lambda: unet.from_pretrained("org/vae")).message
 
 
 def asks_a_socket() -> object:
@@ -243,7 +253,8 @@ def asks_a_socket() -> object:
 
 def asks_an_address() -> object:
     with socket.socket() as a_socket:
-        return a_socket.connect(("192.0.2.1", 80))
+        a_socket.connect(("192.0.2.1", 80))
+    return None
 
 
 def asks_by_urllib() -> object:

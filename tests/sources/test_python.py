@@ -122,6 +122,109 @@ def test_an_edit_counts_also_where_neither_size_nor_time_tell(
     assert not sys.dont_write_bytecode
 
 
+BLOCK = """
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+"""
+PROJECT = """
+    from torch import nn
+    {imports}
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.b, self.h = Block(), nn.Linear(3, W)
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from models.layers import Block; from utils.misc import W",
+        "from .layers import Block; from utils.misc import W",
+        "from .layers import Block; from ..utils.misc import W",
+        "import models.layers; from utils import misc; Block, W = models.layers.Block, misc.W",
+    ],
+)
+def test_imports_start_at_the_projects_root(folder: Path, imports: str) -> None:
+    """From the root and from the file's own folder, with packages that have no __init__.py."""
+    root = folder / "project"
+    write(str(root / "models/layers.py"), BLOCK)
+    write(str(root / "utils/misc.py"), "W = 2\n")
+    write(str(root / "models/net.py"), PROJECT.format(imports=imports))
+    os.chdir(folder if ".." in imports else root)  # what is two folders up is in a package of its own
+    assert paramcount.count(f"{root}/models/net.py:Net").total == 23
+    assert paramcount.count(f"{os.path.relpath(root)}/models/net.py:Net").total == 23
+    if ".." not in imports:
+        os.chdir(root / "models")
+        assert paramcount.count("net.py:Net").total == 23
+
+
+def test_a_package_in_a_folder_that_is_none_is_imported_from_the_root(folder: Path) -> None:
+    write("ldm/modules/diffusion/__init__.py", "")
+    write("ldm/modules/diffusion/parts.py", BLOCK)
+    write("ldm/util.py", "W = 2\n")
+    imports = "from ldm.modules.diffusion.parts import Block; from ldm.util import W"
+    write("ldm/modules/diffusion/net.py", PROJECT.format(imports=imports))
+    assert paramcount.count("ldm/modules/diffusion/net.py:Net").total == 23
+
+
+@pytest.mark.parametrize("name", ["types", "torch", "colorsys", "installed_thing"])
+def test_a_file_beside_the_models_stands_for_no_library(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project that is run from its root means what is installed by the names of its models' files."""
+    write("site-packages/installed_thing.py", "W = 2\n")
+    monkeypatch.syspath_prepend(str(folder / "site-packages"))
+    write(f"models/{name}.py", "raise RuntimeError\n")
+    write("models/net.py", f"import {name}\n" + dedent(NET))
+    sys.modules.pop("colorsys", None)
+    assert paramcount.count("models/net.py:Net").total == 16
+    sys.modules.pop("installed_thing", None)
+
+
+def test_a_sibling_that_has_a_librarys_name_is_found_where_only_it_has_what_is_imported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("site-packages/installed_thing.py", "V = 2\n")
+    monkeypatch.syspath_prepend(str(folder / "site-packages"))
+    write("models/installed_thing.py", "width = 7\n")
+    write("models/net.py", "from installed_thing import width\n" + dedent(NET) + "def wide(): return Net(width)\n")
+    assert paramcount.count("models/net.py:wide").total == 28
+    sys.modules.pop("installed_thing", None)
+
+
+def test_a_folder_above_that_has_the_missing_module_is_named(folder: Path) -> None:
+    write("project/lib/sizes/width.py", "width = 7\n")
+    write("project/lib/nets/net.py", "from sizes.width import width\n" + dedent(NET))
+    error = failure("project/lib/nets/net.py:Net")
+    assert (error.exit_code, "No module named 'sizes'" in error.message) == (3, True)
+    assert error.hint is not None
+    assert error.hint.startswith(f"sizes is in {folder}/project/lib, and was looked for in {folder}/project/lib/nets, ")
+    os.chdir("project/lib")
+    assert paramcount.count("nets/net.py:Net").total == 16
+
+
+@pytest.mark.parametrize(
+    ("statement", "lacks"),
+    [
+        ("from torch._six import container_abcs", "torch._six"),
+        ("from torchvision.models.utils import load_state_dict_from_url", "torchvision.models.utils"),
+        ("from torchvision.models.resnet import model_urls", "torchvision.models.resnet.model_urls"),
+    ],
+)
+def test_code_for_an_older_library_is_told_so(folder: Path, statement: str, lacks: str) -> None:
+    write("net.py", f"{statement}\n" + dedent(NET))
+    error = failure("net.py:Net")
+    assert error.exit_code == 3
+    assert error.hint is not None
+    assert f"has no {lacks}: the code is for an older version" in error.hint
+
+
 def test_an_installed_module_is_a_target_too(folder: Path) -> None:
     assert paramcount.count("torch.nn:Linear", args={"in_features": 2, "out_features": 3}).total == 9
     assert "torch.nn" in sys.modules
@@ -348,7 +451,7 @@ def test_a_loss_without_parameters_is_no_model_beside_one_that_has_some(folder: 
     assert failure("net.py").message == "net.py holds 2 models"  # neither has any
 
 
-def test_a_constructor_that_takes_an_object_wants_a_factory_and_the_hint_is_code_that_runs(folder: Path) -> None:
+def test_a_constructor_that_takes_an_object_is_written_in_python_and_the_hint_is_what_then_works(folder: Path) -> None:
     text = """
         from __future__ import annotations
         from dataclasses import dataclass
@@ -370,13 +473,12 @@ def test_a_constructor_that_takes_an_object_wants_a_factory_and_the_hint_is_code
     hint = failure("net.py:Net").hint
     assert hint is not None
     assert "-a config" not in hint
-    factory = hint.partition("write a factory, ")[2].partition(", and count net.py:build")[0]
-    assert factory == "def build(): return Net(Config())"
-    write("net.py", text + f"\n        {factory}\n")
-    assert paramcount.count("net.py:build").total == 16
+    assert hint == "no -a can give an object: write it in Python: 'net.py:Net(Config())'"
+    assert paramcount.count("net.py:Net(Config())").total == 16
     hint = failure("net.py:Untold").hint
     assert hint is not None
-    assert hint.startswith("add -a cfg=…; its signature is Untold(cfg); where an object is meant, write a factory")
+    cure = "add -a cfg=…; its signature is Untold(cfg); where an object is meant, write it in Python: "
+    assert hint == f"{cure}'net.py:Untold(cfg=…)'"
 
 
 def test_a_module_that_imports_as_soon_as_it_is_asked_is_not_asked(folder: Path) -> None:
@@ -473,3 +575,147 @@ def test_a_module_without_a_hash_that_its_own_constructor_lists_is_told_with_the
     error = failure("net.py:Net")
     assert "unhashable type: 'Equal'" in error.message
     assert error.hint == "put __hash__ = nn.Module.__hash__ into class Equal"
+
+
+EXPRESSIONS = """
+    from dataclasses import dataclass, field
+    from typing import NamedTuple
+    from torch import nn
+
+    @dataclass
+    class Config:
+        width: int = 4
+        text: str = ""
+
+    class Net(nn.Module):
+        def __init__(self, config, *, scale=1):
+            super().__init__()
+            self.fc = nn.Linear(3, config.width * scale)
+
+        @classmethod
+        def from_name(cls, name: str) -> "Net":
+            return cls(Config({"tiny": 1, "s:3": 3}[name]))
+
+    class Pair(NamedTuple):
+        first: nn.Module
+        second: object
+
+    @dataclass
+    class Built:
+        model: nn.Module
+        steps: int = 3
+
+    ZOO = {"Net-S/2": lambda: Net(Config(2)), "Net-S": lambda: Net(Config(1)), "b": Net}
+
+    def make(width=5):
+        return Net(Config(width)), len
+
+    def two():
+        return {"a": Net(Config(1)), "b": Net(Config(2))}
+
+    def fails():
+        raise ValueError("no such width")
+"""
+
+
+@pytest.mark.parametrize(
+    ("expression", "width"),
+    [
+        ("Net(Config())", 4),
+        ("Net(Config(width=2), scale=3)", 6),
+        ("Net(Config(text='a:b, c.py:d'))", 4),
+        ('Net.from_name("s:3")', 3),
+        ('ZOO["Net-S/2"]()', 2),
+        ('ZOO["Net-S/2"]', 2),
+        ("ZOO.Net-S/2", 2),
+        ("ZOO.Net-S", 1),
+        ("make()", 5),
+        ("make()[0]", 5),
+        ("make", 5),
+        ("two()['b']", 2),
+        ("Built(Net(Config(7)))", 7),
+        ("Pair(Net(Config(7)), 3)", 7),
+        ("[Net(Config(w)) for w in (1, 2)][-1]", 2),
+        ("(lambda w: Net(Config(w)))(8)", 8),
+        (" Net( Config( 9 ) ) ", 9),
+    ],
+)
+def test_a_target_is_what_a_person_would_write_in_python(folder: Path, expression: str, width: int) -> None:
+    write("net.py", EXPRESSIONS)
+    assert paramcount.count(f"net.py:{expression}").total == 4 * width
+    report = paramcount.count(f"{folder}/net.py:{expression}")
+    assert (report.total, report.target) == (4 * width, f"{folder}/net.py:{expression}")
+    if expression[0].isalpha() and "/" not in expression.partition("[")[0]:
+        assert paramcount.count(f"net:{expression}").total == 4 * width
+
+
+def test_arguments_go_to_what_an_expression_gives(folder: Path) -> None:
+    write("net.py", EXPRESSIONS)
+    assert paramcount.count("net.py:make", args={"width": 2}).total == 8
+    assert (
+        failure("net.py:make()", args={"width": 2}).message
+        == "net.py:make() is a model already, and takes no arguments"
+    )
+
+
+TWO = "name one: 'net.py:two()[\"a\"]', 'net.py:two()[\"b\"]'"
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "said", "hint"),
+    [
+        (
+            "net.py:two()",
+            BuildError,
+            "net.py:two() holds 2 models",
+            "name one: 'net.py:two()[\"a\"]', 'net.py:two()[\"b\"]'",
+        ),
+        (
+            "net.py:two",
+            BuildError,
+            "net.py:two() holds 2 models",
+            "name one: 'net.py:two()[\"a\"]', 'net.py:two()[\"b\"]'",
+        ),
+        ("net.py:Nett(Config())", UnknownTarget, "net.py has no 'Nett'", "did you mean net.py:Net(Config())?"),
+        ("net.py:Net(Confg())", UnknownTarget, "net.py has no 'Confg'", "did you mean net.py:Net(Config())?"),
+        (
+            "net.py:Net.from_nam('tiny')",
+            UnknownTarget,
+            "net.py: type object 'Net' has no attribute 'from_nam'",
+            "did you mean net.py:Net.from_name('tiny')?",
+        ),
+        ("net.py:len([1])", BuildError, "net.py:len([1]) is of type int, not a model", None),
+        (
+            "net.py:ZOO",
+            BuildError,
+            "net.py:ZOO is of type dict, not a model",
+            "name one: net.py:ZOO.Net-S/2, net.py:ZOO.Net-S, net.py:ZOO.b",
+        ),
+        (
+            "net.py:ZOO.Net-S/3",
+            UnknownTarget,
+            "net.py has no 'ZOO.Net-S/3'",
+            "did you mean net.py:ZOO.Net-S/2 or net.py:ZOO.Net-S?",
+        ),
+        (
+            "net.py:Net(Config()",
+            UsageError,
+            "net.py: 'Net(Config()' is no Python expression: '(' was never closed, at character 4",
+            None,
+        ),
+        ("net.py:fails()", BuildError, "net.py:fails() could not be built: ValueError: no such width", None),
+    ],
+)
+def test_an_expression_that_gives_no_model_says_what_would(
+    folder: Path, target: str, kind: type[ParamcountError], said: str, hint: str | None
+) -> None:
+    write("net.py", EXPRESSIONS)
+    error = failure(target)
+    assert (type(error), error.message) == (kind, said)
+    if hint is not None:
+        assert error.hint == hint
+    if "fails" in target:
+        assert 'raise ValueError("no such width")' in error.details
+    if hint is not None and "name one" in hint:
+        for other in hint.removeprefix("name one: ").split(", "):
+            assert other.endswith(".b") or paramcount.count(other.strip("'")).total > 0

@@ -535,7 +535,7 @@ def test_what_computes_attention_has_no_parameters(kernel: str, tmp_path: Path) 
     """A kernel that is not installed here, or on the hub, is counted without; another one can be chosen."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = {"vocab_size": 100, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    sizes: dict[str, Any] = {"vocab_size": 100, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
     config = LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=1, architectures=["LlamaForCausalLM"])
     file = tmp_path / "flash.json"
     total = sum(parameter.numel() for parameter in LlamaForCausalLM(config).parameters())
