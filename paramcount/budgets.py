@@ -21,7 +21,7 @@ from paramcount.errors import (
     did_you_mean,
     gravest,
 )
-from paramcount.patterns import above, compiled
+from paramcount.patterns import above, compiled, nearest
 from paramcount.report import Layer, Report, Tally, extras, tally_buffers
 from paramcount.units import exact, parse_count, parse_size, plural, short, size
 
@@ -257,6 +257,7 @@ class Judged:
     max: int | None  # the maximum that applied: the limit's own, or an allowance's
     actual: int
     known: bool  # False: actual is a lower bound
+    layers: int = 1  # that it is the sum over
     finding: Finding | None = None  # None: the limit is met
 
 
@@ -346,6 +347,7 @@ def judge(
         elif matching := _matching(limit.layers, by_name):
             results = [_judged(limit, scope, layer=name, today=today) for name, scope in matching]
             remarks += _on_ties(limit, matching)
+            remarks += _on_nesting(limit.layers, by_name)
         else:
             unmatched.setdefault(limit.layers.pattern, _unmatched(limit, limit.layers, by_name, report.target))
             continue
@@ -407,12 +409,16 @@ def _unlocked(report: Report, baseline: Baseline | None) -> Iterator[Finding]:
             yield Finding("over", "locked", "", None, None, None, message, None)
 
 
+def _found(layers: Layers, by_name: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return the layers that match a pattern, by the name under which their tensors are counted."""
+    matches = compiled(layers.pattern).match
+    named = (by_name.get(layer.same_as or name, layer) for name, layer in by_name.items() if matches(name))
+    return {layer.name: layer for layer in named}
+
+
 def _matching(layers: Layers, by_name: Mapping[str, Layer]) -> list[tuple[str, list[Layer]]]:
     """Return what to judge: a label, and the layers whose counts add up to it."""
-    matches = compiled(layers.pattern).match
-    # A layer's second name stands for its first, where its tensors are counted.
-    named = (by_name.get(layer.same_as or name, layer) for name, layer in by_name.items() if matches(name))
-    found = {layer.name: layer for layer in named}
+    found = _found(layers, by_name)
     if layers.each:
         return [(name, [layer]) for name, layer in found.items()]
     outermost = [layer for name, layer in found.items() if above([name]).isdisjoint(found)]
@@ -444,7 +450,7 @@ def _judged(
     actual, known = _measured(limit.rule, scope)
     allowed = allowance if allowance is not None and limit.max is not None and today <= allowance.until else None
     most = limit.max if allowed is None else allowed.max
-    judged = Judged(limit, layer, most, actual, known)
+    judged = Judged(limit, layer, most, actual, known, len(scope))
     if most is not None and actual > most:
         bound, certain = most, True  # more than a lower bound can only be further over
     elif limit.min is not None and actual < limit.min:
@@ -545,6 +551,19 @@ def _on_ties(limit: Limit, matching: Sequence[tuple[str, Sequence[Layer]]]) -> I
         more = f" (and {plural(len(outside) - 1, 'more tie')})" if len(outside) > 1 else ""
         message = f"{outside[0].name} is tied to {outside[0].tied_to} and counts there{more}"
         yield Remark(f"{limit.layers.pattern}: {message}", limit.layers.location or limit.location)
+
+
+def _on_nesting(layers: Layers, by_name: Mapping[str, Layer]) -> Iterator[Remark]:
+    """Remark on a pattern that matches layers within others that it matches: * crosses dots."""
+    found = _found(layers, by_name)
+    inner = {name: around for name in found if (around := nearest(name, found))}
+    if not inner:
+        return
+    name, around = next(iter(inner.items()))
+    of_all = f"{exact(len(inner))} of the {plural(len(found), 'layer')} that match {'is' if len(inner) == 1 else 'are'}"
+    counted = "each is judged by itself" if layers.each else "what is within counts once"
+    message = f"* crosses dots: {of_all} within others, such as {name} in {around}; {counted}"
+    yield Remark(f"{layers.pattern}: {message}", layers.location)
 
 
 def _hint(word: str, candidates: Sequence[str]) -> str:

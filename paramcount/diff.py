@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeVar, cast, get_args
 from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row
 from paramcount.inventory import Buffer, Form, Note, Param, Special, retie
 from paramcount.loading import Beside, Loadable, Loading, Taken, Tensor, loading
-from paramcount.patterns import above
+from paramcount.patterns import above, nearest
 from paramcount.report import Report, Tally, tally
 from paramcount.units import exact, plural, size
 
@@ -317,14 +317,6 @@ def own_tallies(whole: Tally, layers: Mapping[str, Tally]) -> dict[str, Tally]:
         parent = nearest(name, layers)
         own[parent] += of_all * -1
     return own
-
-
-def nearest(name: str, layers: Mapping[str, object]) -> str:
-    """Return the nearest of ``layers`` above ``name``; "" where there is none."""
-    while name := name.rpartition(".")[0]:
-        if name in layers:
-            break
-    return name
 
 
 # Names ----------------------------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from paramcount.budgets import Baseline
-from paramcount.diff import Side, nearest, own_tallies
+from paramcount.diff import Side, own_tallies
 from paramcount.errors import EXIT_DIFFERS, ParamcountError
 from paramcount.jsons import MalformedJson, line_of, load
+from paramcount.patterns import nearest
 from paramcount.report import Report, Tally
 from paramcount.units import as_written, exact
 

@@ -7,7 +7,7 @@ it would be one character, of 0 to 1 or 1; where a range has single digits, the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from fnmatch import translate
 
 from paramcount.errors import UnmatchedPattern, closest, did_you_mean
@@ -20,6 +20,14 @@ def above(names: Iterable[str]) -> set[str]:
         while (name := name.rpartition(".")[0]) and name not in found:
             found.add(name)
     return found
+
+
+def nearest(name: str, layers: Container[str]) -> str:
+    """Return the nearest of ``layers`` above ``name``; "" where there is none."""
+    while name := name.rpartition(".")[0]:
+        if name in layers:
+            break
+    return name
 
 
 def compiled(pattern: str) -> re.Pattern[str]:

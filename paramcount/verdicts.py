@@ -186,9 +186,10 @@ def _cells(judged: Judged) -> dict[str, Cell]:
     rule = judged.limit.rule
     verdict = "ok" if judged.finding is None else "unknown" if judged.finding.kind == "unknowable" else "over"
     actual = judged.actual if judged.known else AtLeast(judged.actual)
+    layer = f"{judged.layer}, sum of {exact(judged.layers)}" if judged.layers > 1 else judged.layer
     return {
         "rule": rule,
-        "layer": judged.layer,
+        "layer": layer,
         "bound": _bound(judged),
         "min": judged.limit.min,
         "max": judged.max,

@@ -334,6 +334,25 @@ def test_a_limit_on_a_folded_name_is_on_all_that_it_shows(run: Run, project: Pat
     assert found == [("blocks.[0-11]", 11 * 2 + 18), ("blocks.11", 18)]
 
 
+def test_a_pattern_that_matches_layers_within_others_says_so_and_counts_them_once(run: Run, project: Path) -> None:
+    Path("deep.py").write_text(
+        "from torch import nn\n"
+        "def deep():\n"
+        "    blocks = nn.ModuleList(nn.Sequential(nn.Linear(1, 1)) for _ in range(3))\n"
+        "    return nn.ModuleDict({'blocks': blocks})\n"
+    )
+    said = "3 of the 6 layers that match are within others, such as blocks.0.0 in blocks.0; "
+    write('deep: {target: deep.py:deep, layers: {"blocks.*": {total: 6}}}\n')
+    outcome = run("check")
+    assert outcome.code == 0
+    assert "blocks.*, sum of 3" in outcome.out
+    assert f"blocks.*: * crosses dots: {said}what is within counts once (models.yaml:3:" in outcome.out
+    write('deep: {target: deep.py:deep, layers: {"blocks.*": {each: {total: 2}}}}\n')
+    assert f"{said}each is judged by itself" in run("check").out
+    write('deep: {target: deep.py:deep, layers: {"blocks.[0-2]": {each: {total: 2}}}}\n')
+    assert "crosses dots" not in run("check").out
+
+
 def test_a_models_own_minimum_lifts_no_default_maximum(run: Run, project: Path) -> None:
     Path("models.yaml").write_text(
         "version: 1\ndefaults: {budget: {total: 20}}\nmodels:\n  net: {target: net.py:Net, budget: {total: {min: 1}}}\n"
