@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from os import PathLike, fsdecode
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from paramcount.budgets import OverBudget
-    from paramcount.cache import Cache
     from paramcount.errors import ParamcountError
-    from paramcount.inputs import Input
     from paramcount.inventory import Inventory
     from paramcount.modules.build import Device
     from paramcount.report import Report
@@ -39,7 +37,6 @@ def count(
     device: Device = "auto",
     trust_remote_code: bool = False,
     like: str | None = None,
-    cache: Cache | None = None,
 ) -> Report:
     """Count the parameters of a model.
 
@@ -59,7 +56,6 @@ def count(
         device: where to build: ``"meta"`` never in real memory, ``"cpu"`` always, ``"auto"`` only as the last resort.
         trust_remote_code: whether to run the code that comes with a transformers configuration, where it needs that.
         like: a word for the model that a file's weights are for: it decides which of them are buffers, and takes args.
-        cache: where to look for what a word comes to, and to keep it; by default nothing is kept.
 
     Raises:
         ParamcountError: the target is unknown, no model came of it, or a pattern matches nothing.
@@ -67,28 +63,29 @@ def count(
     """
     from paramcount.errors import ParamcountError
     from paramcount.report import Report
+    from paramcount.words import count_word, ruled
 
-    ruled = _ruled(
-        only,
-        _patterns(active),
-        freeze=_patterns(freeze),
-        unfreeze=_patterns(unfreeze),
-        include=_patterns(include),
-        exclude=_patterns(exclude),
-    )
+    rules: dict[str, Any] = {"freeze": freeze, "unfreeze": unfreeze, "include": include, "exclude": exclude}
+    rules |= {"only": only, "active": active}
     if isinstance(target, PathLike):
         target = fsdecode(target)
     if isinstance(target, str):
-        from paramcount.sources import Target, read
+        from paramcount.sources import read
 
-        given = _inputs(_patterns(inputs))
-        wanted = Target(target, args or {}, weights, device, given, trust_remote_code, like)
-        inventory = read(wanted) if cache is None or like is not None else cache.read(wanted)
-    else:
-        if args or weights is not None or inputs or like is not None:
-            raise ParamcountError("args, weights, inputs and like are for what is yet to be built or read")
-        inventory = _as_it_stands(target)
-    return Report.of(ruled(inventory))
+        return count_word(
+            target,
+            read,
+            args=args,
+            weights=weights,
+            inputs=inputs,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            like=like,
+            **rules,
+        )
+    if args or weights is not None or inputs or like is not None:
+        raise ParamcountError("args, weights, inputs and like are for what is yet to be built or read")
+    return Report.of(ruled(**rules)(_as_it_stands(target)))
 
 
 def check(report: Report | nn.Module | str | PathLike[str], **limits: object) -> Report:
@@ -171,29 +168,6 @@ def _no_model(thing: Any) -> ParamcountError:
     return ParamcountError(
         f"an object of type {kind.__name__} is not a model", hint="give a torch.nn.Module, or a word such as 'resnet50'"
     )
-
-
-def _ruled(only: Only | None, active: tuple[str, ...], **patterns: tuple[str, ...]) -> Callable[[Inventory], Inventory]:
-    """Return what the rules leave of an inventory: all, where there are none, which needs none of their code."""
-    if only is None and not active and not any(patterns.values()):
-        return lambda inventory: inventory
-    from paramcount.routing import Routing
-    from paramcount.rules import Rules, apply
-
-    rules = Rules(**patterns, only=only, active=tuple(map(Routing.parse, active)))
-    return lambda inventory: apply(rules, inventory)
-
-
-def _inputs(texts: tuple[str, ...]) -> tuple[Input, ...]:
-    if not texts:
-        return ()
-    from paramcount.inputs import Input
-
-    return tuple(map(Input.parse, texts))
-
-
-def _patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
-    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
 # What is imported only when it is asked for: the program says its version, or completes a word, without.

@@ -218,4 +218,4 @@ def test_a_checkpoint_is_counted_without_torch(tmp_path: Path) -> None:
     files = [str(tmp_path / name) for name in ("model.pt", "model.safetensors")]
     loaded = modules_after(f"from paramcount.cli import main\nassert main([*{files!r}, '--value', 'total']) == 0")
     assert not loaded & {"torch", "numpy", "safetensors", "fsspec", "http.client", "urllib.request"}
-    assert not loaded & {"pydantic", "rich", "paramcount.cache.watch", "paramcount.commands.check"}
+    assert not loaded & {"pydantic", "rich", "paramcount.cache.record", "paramcount.commands.check"}

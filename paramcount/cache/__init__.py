@@ -1,12 +1,14 @@
-"""Inventories by what determines them, so that a model that has not changed is not built again.
+"""Answers for the models of libraries, by what determines them, so that a model is not built twice.
 
-An inventory is kept under the hash of what was asked for and of the Python it was asked of, together with a manifest:
-all that the build read, and what it found there. It is taken out again only where all of that is still so. Where it
-cannot be known what determined a build, such as one that reads the clock, its outcome is not kept.
+An inventory is kept under the hash of what was asked for, of the Python it was asked of and of what is installed, with
+facts: what was read, listed and looked for meanwhile. It is taken out again only if all facts still hold. A user's own
+code may depend on anything: what it makes is not kept, and neither is what is built once such code is loaded.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,21 +17,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from paramcount.cache.entry import Entry
+    from paramcount.cache.record import Record
     from paramcount.cache.store import Store
     from paramcount.cache.totals import Totals
-    from paramcount.cache.watch import Watch
     from paramcount.inventory import Inventory
     from paramcount.sources import Target
 
+LIBRARIES = {"torchvision", "timm", "transformers", "diffusers"}  # sources whose answers are kept
+
+
+_WORD = re.compile(rf"({'|'.join(sorted(LIBRARIES))}):.|\w+$")
+NOTHING = "not in the cache"
+
 
 class NotKept(LookupError):
-    """There is no entry that still holds."""
+    """There is no entry that still holds; the message says why."""
 
 
 class Cache:
     """A folder of inventories, and the environment in which they are asked for.
 
-    What has nothing to gain from it is read without it, and imports none of what it needs.
+    What is not kept is read without it, and imports none of what it needs.
     """
 
     def __init__(
@@ -42,53 +51,52 @@ class Cache:
     ) -> None:
         """Keep entries in what ``folder`` returns, which need not exist; ``say`` is told what was found, or why not."""
         self._folder = folder
-        self.environment = environment
-        self.version = version  # of paramcount
+        self._environment = environment
+        self._version = version  # of paramcount
         self.say = say
-        self._watch: Watch | None = None
+        self._begun_in = current_folder()  # in which libraries are imported; a model may be counted in another
+        self._record: Record | None = None
+        self._has_run_code = False  # of a user's, which may have changed anything in this process
 
     @cached_property
     def store(self) -> Store:
         """The files."""
         from paramcount.cache.store import Store
 
-        return Store(self._folder())
+        return Store(self._folder(), self.say)
 
     def read(self, target: Target) -> Inventory:
-        """Return what a target holds: as it was kept if that still holds, else read afresh, and then kept."""
-        from paramcount.files.ranges import expanded, is_file
-        from paramcount.sources import read, resolve
+        """Return what a target holds: as it was kept if that still holds, else read afresh, and then kept.
 
-        if "://" in target.word:  # what is elsewhere may change, and nothing here would tell
-            return read(target)
-        # What is quick to read has nothing to gain; of a file that is told sooner than whether it is kept.
-        if is_file(expanded(target.word)) and not resolve(target.word)[0].LIBRARIES:
+        Raises:
+            ParamcountError: the target is unknown, or no model came of it.
+
+        """
+        from paramcount.sources import read
+
+        if not _is_of_library(target):
+            self._has_run_code = self._has_run_code or _may_run_code(target)
             return read(target)
         try:
             return self.recall(target)
         except NotKept as reason:
             missing = str(reason)
-        if not resolve(target.word)[0].LIBRARIES:
-            return read(target)
         from paramcount.cache.entry import Entry
-        from paramcount.cache.manifest import Doubt
+        from paramcount.cache.facts import Doubt
+        from paramcount.cache.record import Printed
 
-        before = self._keys(target)
-        with self.watching() as watch:
-            is_fresh = not watch.has_run_code
-            with watch.build() as used:
-                inventory = read(target)
+        before = self.key(target)
+        with self.recording() as record, Printed() as printed:
+            inventory = read(target)
+        if inventory.source not in LIBRARIES:  # a file that is named like a model
+            return inventory
         try:
-            if not is_fresh:  # another process would not give it
+            if self._has_run_code:
                 raise Doubt("an earlier target has run code of its own in this process")
-            manifest = used.manifest(self.environment)
-            key = self._keys(target)[used.is_placed]
-            if key != before[used.is_placed]:
+            data = Entry(record.facts(), printed.text, inventory).dumps()
+            if self.key(target) != before:
                 raise Doubt("what is installed changed while it was counted")
-            data = Entry.of(manifest, used.printed, inventory).dumps()
-            if Entry.loads(data).inventory() != inventory:
-                raise Doubt("what it holds cannot be written down")
-            self.store.put(key, data)
+            self.store.put(before, data)
         except (Doubt, OSError) as doubt:
             self.say(f"{target.word}: {missing}; not kept: {doubt}")
         else:
@@ -102,25 +110,42 @@ class Cache:
             NotKept: it was not, or what it depends on has changed.
 
         """
-        from paramcount.cache.entry import Entry, Malformed
+        if not _is_of_library(target):
+            raise NotKept("it is not one of a library's models")
+        from paramcount.cache.entry import Malformed
 
-        reason = "not in the cache"
-        for key in self._keys(target):
-            data = self.store.get(key)
-            if data is None:
-                continue
-            try:
-                entry = Entry.loads(data)
-                change = entry.manifest.change(self.environment)
-                if change is None:
-                    inventory = entry.inventory()
-                    self.say(f"{target.word}: found")
-                    sys.stdout.write(entry.printed)  # what the model printed belongs to the outcome
-                    return inventory
-            except Malformed:
-                change = "its entry in the cache is damaged"
-            reason = change
-        raise NotKept(reason)
+        entry = self.entry(self.key(target))
+        try:
+            inventory = entry.inventory()
+        except Malformed as error:
+            raise NotKept("its entry in the cache is damaged") from error
+        self.say(f"{target.word}: found")
+        sys.stdout.write(entry.printed)  # what the model printed belongs to the answer
+        return inventory
+
+    def entry(self, key: str) -> Entry:
+        """Return the entry of a key, whose facts all hold.
+
+        Raises:
+            NotKept: there is none.
+
+        """
+        from paramcount.cache.entry import Entry, Malformed
+        from paramcount.cache.facts import change
+        from paramcount.cache.installed import stranger
+
+        data = self.store.get(key)
+        if data is None:
+            raise NotKept(NOTHING)
+        if (name := stranger(sys.modules)) is not None:
+            raise NotKept(f"the module {name} is loaded, which is not installed")
+        try:
+            entry = Entry.loads(data)
+        except Malformed as error:
+            raise NotKept("its entry in the cache is damaged") from error
+        if (changed := change(entry.facts)) is not None:
+            raise NotKept(changed)
+        return entry
 
     def totals(self, source: str) -> Totals:
         """Return what is kept of the models of a library when they are counted one and all."""
@@ -128,26 +153,39 @@ class Cache:
 
         return Totals(self, source)
 
-    def _keys(self, target: Target) -> tuple[str, str]:
-        from paramcount.cache.key import keys
+    def key(self, asked: object) -> str:
+        """Return the key of what is asked for."""
+        from paramcount.cache.key import key
 
-        return keys(target, self.environment, self.version)
-
-    def only_kept(self) -> Cache:
-        """Return the same cache, out of which a target that is not kept is not read: that raises NotKept."""
-        return _OnlyKept(self._folder, self.environment, version=self.version, say=self.say)
+        return key((self._begun_in, asked), self._environment, self._version)
 
     @contextmanager
-    def watching(self) -> Iterator[Watch]:
-        """Notice inside what is used; what libraries read while they are imported determines every later build."""
-        from paramcount.cache.watch import Watch
+    def recording(self) -> Iterator[Record]:
+        """Note inside what is used; what was noted before counts, too: libraries are imported but once."""
+        from paramcount.cache.record import Record
 
-        if self._watch is None:
-            self._watch = Watch()
-        with self._watch.active():
-            yield self._watch
+        if self._record is None:
+            self._record = Record()
+        with self._record.active():
+            yield self._record
 
 
-class _OnlyKept(Cache):
-    def read(self, target: Target) -> Inventory:
-        return self.recall(target)
+def _is_of_library(target: Target) -> bool:
+    """Whether a target may be a model that a library builds by itself, and in no real memory."""
+    is_special = target.device == "cpu" or target.trust_remote_code or target.like is not None
+    return _WORD.match(target.word) is not None and not is_special
+
+
+def _may_run_code(target: Target) -> bool:
+    """Whether reading a target may run code that is no library's."""
+    from paramcount.files.ranges import expanded, is_file
+
+    return target.like is not None or target.word.endswith(".py") or not is_file(expanded(target.word))
+
+
+def current_folder() -> str | None:
+    """Return the current folder; None if it is gone."""
+    try:
+        return os.getcwd()  # noqa: PTH109  # pathlib would only wrap it
+    except OSError:
+        return None

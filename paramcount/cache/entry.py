@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from paramcount.cache.facts import FACTS, Facts
 from paramcount.cache.hashes import CHECKSUM, checksum
-from paramcount.cache.manifest import Manifest
-from paramcount.inventory import Buffer, Inventory, Module, Note, Param, Special
+from paramcount.inventory import Inventory
 from paramcount.pause import paused_collector
+from paramcount.typed_json import Mistyped, dumps, read
 
 
 class Malformed(ValueError):
@@ -19,32 +20,27 @@ class Malformed(ValueError):
 class Entry(NamedTuple):
     """What is kept of one build."""
 
-    manifest: Manifest
+    facts: Facts
     printed: str  # to stdout and stderr, while it was built
-    rows: list[Any]  # the inventory, in plain lists: it is put together only where the manifest still holds
-
-    @classmethod
-    def of(cls, manifest: Manifest, printed: str, inventory: Inventory) -> Entry:
-        """Return what to keep of a build."""
-        return cls(manifest, printed, _rows(inventory))
+    value: Any  # the inventory, or as JSON has it: it is put together only where the facts still hold
 
     @paused_collector()
     def inventory(self) -> Inventory:
         """Return what the model holds.
 
         Raises:
-            Malformed: the rows have another form.
+            Malformed: the value is no inventory.
 
         """
         try:
-            return _inventory(self.rows)
-        except (ValueError, TypeError) as error:
+            return read(Inventory, self.value)
+        except Mistyped as error:
             raise Malformed from error
 
     @paused_collector()
     def dumps(self) -> bytes:
         """Return the entry as bytes."""
-        body = json.dumps([self.manifest.facts, self.printed, self.rows], separators=(",", ":")).encode("ascii")
+        body = dumps(list(self))
         return checksum(body) + body
 
     @classmethod
@@ -60,37 +56,15 @@ class Entry(NamedTuple):
         if data[:CHECKSUM] != checksum(body):
             raise Malformed
         try:
-            facts, printed, rows = json.loads(body)
-            manifest = Manifest.read(facts)
+            entry = cls(*json.loads(body))
         except (ValueError, TypeError, RecursionError) as error:
             raise Malformed from error
-        if not isinstance(printed, str) or not isinstance(rows, list):
+        if not isinstance(entry.printed, str) or not _are_facts(entry.facts):
             raise Malformed
-        return cls(manifest, printed, rows)
+        return entry
 
 
-# A value is the list of its fields, in their order: which they are is part of the key. Of these there are many each.
-_ROWS: Mapping[str, type[NamedTuple]] = {
-    "modules": Module,
-    "params": Param,
-    "buffers": Buffer,
-    "notes": Note,
-    "overhead": Buffer,
-    "special": Special,
-}
-
-
-def _rows(inventory: Inventory) -> list[Any]:
-    return [getattr(inventory, name) for name in Inventory.__slots__]  # JSON takes named tuples for lists
-
-
-def _inventory(values: list[Any]) -> Inventory:
-    parts: list[Any] = []
-    for name, value in zip(Inventory.__slots__, values, strict=True):
-        kind = _ROWS.get(name)
-        parts.append(value if kind is None else tuple(kind._make(map(_frozen, row)) for row in value))
-    return Inventory(*parts)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if type(value) is list else value
+def _are_facts(facts: object) -> bool:
+    return isinstance(facts, Mapping) and all(
+        kind in FACTS and isinstance(known, Mapping) for kind, known in facts.items()
+    )

@@ -1,4 +1,4 @@
-"""What determines any build: what was asked for, of which Python, with what installed, on which machine."""
+"""What determines any answer: what was asked for, of which Python, with what installed, where, on which machine."""
 
 from __future__ import annotations
 
@@ -8,33 +8,38 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from paramcount.cache import current_folder
 from paramcount.cache.hashes import digest
+from paramcount.cache.installed import PROGRAM
 from paramcount.inventory import Buffer, Inventory, Module, Note, Param, Special
 
-# To be raised where an entry or its manifest gets another meaning; a new field of an inventory counts by itself.
-FORMAT = 2
+# To be raised where an entry or its facts get another meaning; a new field of an inventory counts by itself.
+FORMAT = 3
 
-# Variables that PyTorch and its libraries read where nothing written in Python sees it; what decodes a file's text; and
-# what hash() gives of it.
-_UNSEEN = (
-    *("TORCH", "PYTORCH", "ATEN", "CUDA", "NVIDIA", "HIP", "ROCR", "HSA", "XLA", "OMP", "MKL", "LC_", "LANG"),
-    "PYTHONHASHSEED",
+# Of the environment, all counts but what differs between two terminals, or two commands in one, and says nothing else.
+HARMLESS = frozenset(
+    (
+        *("PWD", "OLDPWD", "SHLVL", "_"),  # the shell's: the current folder is in the key, the last one and itself not
+        *("COLUMNS", "LINES", "WINDOWID"),  # the window and its size
+        *("TERM", "COLORTERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TERM_SESSION_ID"),  # which terminal it is
+        *("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "LS_COLORS"),  # colours
+        *("TMUX", "TMUX_PANE", "STY", "WINDOW"),  # which pane of tmux or screen
+        *("SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "SSH_AUTH_SOCK"),  # from where one has logged in
+        *("XDG_SESSION_ID", "INVOCATION_ID", "JOURNAL_STREAM"),  # which session or unit of systemd
+        *("PARAMCOUNT_CACHE", "PARAMCOUNT_TIMEOUT"),  # where answers are kept, how long a server is waited for
+    )
 )
-PROGRAM = Path(__file__).parent.parent
 _ACCELERATORS = ("nvidia", "kfd", "dri", "accel", "habana", "neuron", "davinci")  # in /dev
 
 
-def keys(asked: object, environment: Mapping[str, str], version: str) -> tuple[str, str]:
-    """Return the key of an outcome that is the same in every folder, and of one that belongs to the current folder.
+def key(asked: object, environment: Mapping[str, str], version: str) -> str:
+    """Return the key of an answer. What was asked for, a target as a rule, is told from all else by its ``repr``.
 
-    What was asked for, a target as a rule, is told from all else by its ``repr``.
+    Values of the environment are in no file: the key is a hash.
     """
-    shared = "\n".join(map(repr, (version, *_program(), *_machine(environment), *_installed(), asked)))
-    return _digest(shared), _digest(f"{shared}\n{os.getcwd()!r}")  # noqa: PTH109  # pathlib would only wrap it
-
-
-def _digest(text: str) -> str:
-    return digest(text.encode("utf-8", "surrogateescape"))
+    variables = sorted((name, value) for name, value in environment.items() if name not in HARMLESS)
+    known = (version, *_program(), *_machine(), *_installed(), variables, current_folder(), asked)
+    return digest("\n".join(map(repr, known)).encode("utf-8", "surrogateescape"))
 
 
 def _program() -> Iterator[object]:
@@ -54,11 +59,11 @@ def _stamps(folder: str | Path) -> Iterator[object]:
                 yield from _stamps(entry.path)
 
 
-def _machine(environment: Mapping[str, str]) -> Iterator[object]:
+def _machine() -> Iterator[object]:
     yield sys.version, sys.executable, sys.prefix, sys.platform, tuple(sys.flags), sys.getfilesystemencoding()
-    yield os.uname().machine if hasattr(os, "uname") else None, os.cpu_count()
+    yield sys.warnoptions, sorted(sys._xoptions.items())  # noqa: SLF001  # documented: python -X
+    yield tuple(os.uname()) if hasattr(os, "uname") else None, os.cpu_count()
     yield sorted(name for name in _entries("/dev") if name.startswith(_ACCELERATORS))
-    yield sorted((name, value) for name, value in environment.items() if name.startswith(_UNSEEN))
 
 
 def _installed() -> Iterator[object]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -30,15 +31,24 @@ class File(NamedTuple):
 class Store:
     """A folder of entries, which any number of processes may use at once."""
 
-    def __init__(self, folder: Path) -> None:
-        """Use ``folder``, which is made when the first entry is."""
+    def __init__(self, folder: Path, say: Callable[[str], None] = lambda _text: None) -> None:
+        """Use ``folder``, which is made when the first entry is; ``say`` is told which entries are not believed."""
         self.folder = folder
+        self._say = say
 
     def get(self, key: str) -> bytes | None:
-        """Return the entry, which counts as used by that; None where there is none."""
+        """Return the entry, which counts as used by that; None if there is none, or none that is believed."""
         path = self.folder / f"{key}.entry"
         try:
-            data = path.read_bytes()
+            if not _is_own(self.folder.stat()):
+                self._say(f"{self.folder} is not believed: others can write to it")
+                return None
+            with open(path, "rb", opener=_open_at_once) as file:  # pathlib has no opener
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode) or not _is_own(status) or status.st_size > MOST_BYTES:
+                    self._say(f"{path} is not believed: it is no file of one's own")
+                    return None
+                data = file.read()
         except OSError:
             return None
         with suppress(OSError):  # in a folder that can only be read, nothing is dropped either
@@ -98,3 +108,15 @@ class Store:
                 with suppress(OSError):  # dropped by another process
                     status = entry.stat()
                     yield File(entry.path, status.st_size, status.st_mtime_ns)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file itself, and wait for nobody: neither through a link, nor until somebody writes to a named pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+
+
+def _is_own(status: os.stat_result) -> bool:
+    """Whether a file or folder is this user's, and nobody else can write to it."""
+    if not hasattr(os, "geteuid"):  # Windows keeps users apart by their folders
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

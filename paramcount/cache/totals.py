@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from paramcount.cache import NotKept
-from paramcount.cache.entry import Entry, Malformed
-from paramcount.cache.key import keys
-from paramcount.cache.manifest import Doubt, Manifest
+from paramcount.cache import NOTHING, NotKept
+from paramcount.cache.entry import Entry
+from paramcount.cache.facts import Doubt, Facts, change
 from paramcount.catalogue import Counted, Name
+from paramcount.typed_json import Mistyped, read
 from paramcount.units import plural
 
 if TYPE_CHECKING:
     from paramcount.cache import Cache
-    from paramcount.cache.watch import Uses
-
-Facts = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,6 @@ class Totals:
         self._cache = cache
         self._source = source
         self._key = self._present_key()
-        self._known: Uses | None = None  # of which the facts have been told
         _, self._kept = self._read()
         cache.say(f"{source}: {plural(len(self._kept), 'model')} found")
 
@@ -57,27 +53,26 @@ class Totals:
         return answer
 
     def count(self, model: Name) -> Answer:
-        """Build a model that is not kept, and notice what that depends on.
+        """Build a model that is not kept, and note what that depends on.
 
         Raises:
             ParamcountError: no model came of it.
 
         """
+        from paramcount.cache.record import Printed
         from paramcount.sources import Target, sources
 
         with suppress(NotKept):
             return self.recall(model)
-        with self._cache.watching() as watch, watch.build() as used:
+        with self._cache.recording() as record, Printed() as printed:
             inventory = sources()[self._source].read(Target(model.target), model.name)
         counted = Counted.of(model, inventory)
         try:
-            if Counted.from_dict(counted.to_dict()) != counted:
-                raise Doubt("its totals cannot be written down")
-            facts = self._new_facts(used)
+            facts = record.news()
         except (Doubt, OSError) as doubt:
             self._cache.say(f"{model.target}: not kept: {doubt}")
             return Answer(counted)
-        return Answer(counted, used.printed, facts)
+        return Answer(counted, printed.text, facts)
 
     def keep(self, answers: Iterable[Answer]) -> None:
         """Keep what was counted afresh, along with what was kept before, or by another process meanwhile.
@@ -89,13 +84,13 @@ class Totals:
             return
         facts, kept = self._read()
         try:
-            manifest = Manifest(_together([facts, *(answer.facts for answer in fresh.values() if answer.facts)]))
+            facts = _together([facts, *(answer.facts for answer in fresh.values() if answer.facts)])
             if self._present_key() != self._key:
                 raise Doubt("what is installed changed while they were counted")
-            if (change := manifest.change(self._cache.environment)) is not None:
-                raise Doubt(f"{change} while they were counted")
-            rows = [[answer.counted.to_dict(), answer.printed] for answer in (kept | fresh).values()]
-            self._cache.store.put(self._key, Entry(manifest, "", rows).dumps())
+            if (changed := change(facts)) is not None:
+                raise Doubt(f"{changed} while they were counted")
+            rows = [Answer(answer.counted, answer.printed) for answer in (kept | fresh).values()]
+            self._cache.store.put(self._key, Entry(facts, "", rows).dumps())
         except (Doubt, OSError) as doubt:
             self._cache.say(f"{self._source}: not kept: {doubt}")
         else:
@@ -103,41 +98,19 @@ class Totals:
 
     def _read(self) -> tuple[Facts, dict[str, Answer]]:
         """Return what is kept and still holds, with what it depends on."""
-        data = self._cache.store.get(self._key)
-        if data is None:
-            return {}, {}
         try:
-            entry = Entry.loads(data)
-        except Malformed:
+            entry = self._cache.entry(self._key)
+            answers = read(tuple[Answer, ...], entry.value)
+        except NotKept as reason:
+            if str(reason) != NOTHING:
+                self._cache.say(f"{self._source}: {reason}")
             return {}, {}
-        if (change := entry.manifest.change(self._cache.environment)) is not None:
-            self._cache.say(f"{self._source}: {change}")
+        except Mistyped:
             return {}, {}
-        try:
-            answers = [Answer(Counted.from_dict(said), printed) for said, printed in entry.rows]
-        except (AttributeError, LookupError, TypeError, ValueError):  # of another form
-            return {}, {}
-        return entry.manifest.facts, {answer.counted.model.target: answer for answer in answers}
+        return entry.facts, {answer.counted.model.target: answer for answer in answers}
 
     def _present_key(self) -> str:
-        return keys(("totals", self._source), self._cache.environment, self._cache.version)[False]
-
-    def _new_facts(self, used: Uses) -> Facts:
-        """Return the facts about what no answer of this process has told before.
-
-        Raises:
-            Doubt: it cannot be known what the outcome depends on.
-
-        """
-        if used.is_placed:
-            raise Doubt("it depends on which folder is the current one")
-        new = used if self._known is None else used.beyond(self._known)
-        facts = new.manifest(self._cache.environment).facts
-        if self._known is None:
-            self._known = used
-        else:
-            self._known.add_all(new)
-        return facts
+        return self._cache.key(("totals", self._source))
 
 
 def _together(all_facts: Iterable[Facts]) -> Facts:

@@ -140,8 +140,8 @@ def _checked(
         gone = lock.Unlisted(name, config.lock_file.name, file)
         session.error(gone)
         errors.append({**Failure("", file, gone).to_dict(), "name": name})
-    cache = session.cache()
-    results = count_all(session, [job(spec, config, cache) for spec in specs], processes=processes, forked=True)
+    reading = session.reading()
+    results = count_all(session, [job(spec, config, reading) for spec in specs], processes=processes, forked=True)
     models = []
     for spec, result in zip(specs, results, strict=False):  # an interrupt leaves the rest out
         entry = baselines.entries.get(spec.name)

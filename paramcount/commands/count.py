@@ -3,7 +3,7 @@
 # Annotations are not put off here, as elsewhere: Typer would compile the text of each, twice, at every start.
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-import paramcount
 from paramcount.commands import completion
 from paramcount.commands.counting import Failure, Job, count_all, document
-from paramcount.commands.session import Output, Session
+from paramcount.commands.session import Output, Reading, Session
 from paramcount.errors import (
     ParamcountError,
     UnknownTarget,
@@ -32,9 +31,11 @@ from paramcount.report import Report
 from paramcount.sources import resolve
 from paramcount.units import exact
 from paramcount.urls import shown, with_part
+from paramcount.words import count_word
 
 if TYPE_CHECKING:
-    from paramcount.cache import Cache
+    from paramcount.inventory import Inventory
+    from paramcount.sources import Target
 
 Format = Literal["table", "tree", "markdown", "csv", "tsv", "json"]
 Value = Literal["total", "trainable", "frozen", "unknown", "bytes", "buffers", "active"]
@@ -252,7 +253,7 @@ def count(
     _demand_well_formed(active or (), inputs or ())
     commands = context.parent.command.list_commands(context) if context.parent else ()  # type: ignore[attr-defined]  # a group's
     with Output(output, targets) as destination:
-        with _begun(_jobs(_words(targets, key), keywords, session.cache(), commands)) as jobs:
+        with _begun(_jobs(_words(targets, key), keywords, session.reading(), commands)) as jobs:
             are_apart = len(jobs) > 1 and any(job.isolated for job in jobs)
             counted = count_all(session, jobs, forked=are_apart)
         reports = [result for result in counted if isinstance(result, Report)]
@@ -283,27 +284,21 @@ def _demand_well_formed(active: Iterable[str], inputs: Iterable[str]) -> None:
             Input.parse(text)
 
 
-def _jobs(
-    words: list[str], keywords: dict[str, Any], cache: "Cache | None", commands: Iterable[str]
-) -> list[Job[Report]]:
+def _jobs(words: list[str], keywords: dict[str, Any], reading: Reading, commands: Iterable[str]) -> list[Job[Report]]:
     several = len(words) > 1
 
     def job(word: str) -> Job[Report]:
-        def counted(cache: "Cache | None") -> Report:
+        def counted(read: "Callable[[Target], Inventory]") -> Report:
             try:
-                return paramcount.count(word, **keywords, cache=cache)
+                return count_word(word, read, **keywords)
             except UnknownTarget as error:
                 _name_commands_too(error, word, commands)
                 raise
 
-        recall = None if cache is None else partial(counted, cache.only_kept())
-        return Job(
-            shown(word),
-            shown(word),
-            partial(counted, cache),
-            recall,
-            isolated=several and any(map(_runs_code, filter(None, (word, keywords["like"])))),
-        )
+        count = partial(counted, reading.read)
+        recall = None if reading.recall is None else partial(counted, reading.recall)
+        runs_code = any(map(_runs_code, filter(None, (word, keywords["like"]))))
+        return Job(shown(word), shown(word), count, recall, isolated=several and runs_code)
 
     return [job(word) for word in words]
 

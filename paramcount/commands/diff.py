@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-import paramcount
 from paramcount.commands import completion
 from paramcount.commands.counting import Failure, Job, count_all, document
 from paramcount.commands.session import Output, Session
@@ -18,6 +17,7 @@ from paramcount.errors import EXIT_DIFFERS, UsageError, closest, did_you_mean, g
 from paramcount.grid import Grid
 from paramcount.renderers import renderer
 from paramcount.urls import shown
+from paramcount.words import count_word
 
 if TYPE_CHECKING:
     from paramcount.config import Config
@@ -106,11 +106,11 @@ def _side(session: Session, word: str, models: Config | None) -> Side | Failure:
     if models is not None and word.startswith(_LOCK):
         return _locked(word.removeprefix(_LOCK), models)
     spec = next((model for model in models.models if model.name == word), None) if models else None
-    cache = session.cache()
+    reading = session.reading()
     counting = (
-        job(spec, models, cache)
+        job(spec, models, reading)
         if spec and models
-        else Job(shown(word), shown(word), lambda: paramcount.count(word, cache=cache))
+        else Job(shown(word), shown(word), lambda: count_word(word, reading.read))
     )
     (result,) = count_all(session, [counting])
     return result if isinstance(result, Failure) else Side.of(result, shown(word))

@@ -6,21 +6,18 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-import paramcount
 from paramcount.commands import completion
 from paramcount.commands.counting import Failure, Job, count_all
-from paramcount.commands.session import Output, Session, others_print_to_stderr
-from paramcount.errors import EXIT_OK, UsageError, gravest
+from paramcount.commands.session import Output, Reading, Session, others_print_to_stderr
+from paramcount.errors import EXIT_OK, ParamcountError, UsageError, gravest
 from paramcount.report import Report
 from paramcount.units import exact, plural, short, size
 from paramcount.urls import shown, split
-
-if TYPE_CHECKING:
-    from paramcount.cache import Cache
+from paramcount.words import count_word
 
 _HEAD = """\
 # What each model may cost; paramcount check holds them to it.
@@ -61,8 +58,8 @@ def init(
 
 
 def _counted(session: Session, targets: list[str]) -> list[Report]:
-    cache = session.cache()
-    results = count_all(session, [_job(target, cache) for target in targets])
+    reading = session.reading()
+    results = count_all(session, [_job(target, reading) for target in targets])
     return [result for result in results if not isinstance(result, Failure)]
 
 
@@ -70,18 +67,18 @@ def _found(session: Session) -> list[Report]:
     """Count each Python file here that holds just one model that can be built as it stands; the others are no fault."""
     files = sorted(Path().glob("*.py"))
     print(f"importing the {plural(len(files), 'Python file')} here, to look for models", file=sys.stderr)
-    found, cache = [], session.cache()
+    found, reading = [], session.reading()
     for file in files:
         with session.working(f"looking into {file}"), others_print_to_stderr():
             try:
-                found.append(paramcount.count(str(file), cache=cache))
-            except paramcount.ParamcountError as error:
+                found.append(count_word(str(file), reading.read))
+            except ParamcountError as error:
                 print(f"skipped: {error.message}", file=sys.stderr)
     return found
 
 
-def _job(target: str, cache: Cache | None) -> Job[Report]:
-    return Job(shown(target), shown(target), lambda: paramcount.count(target, cache=cache))
+def _job(target: str, reading: Reading) -> Job[Report]:
+    return Job(shown(target), shown(target), lambda: count_word(target, reading.read))
 
 
 def _named(reports: list[Report]) -> list[tuple[str, Report]]:

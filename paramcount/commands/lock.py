@@ -45,9 +45,9 @@ def lock(
     path = models.lock_file
     read(path)  # one that cannot be read is an error before the work, too
     with Output(None if check else str(path)) as file, Output(None) as stdout:
-        cache = session.cache()
+        reading = session.reading()
         results = count_all(
-            session, [job(spec, models, cache) for spec in specs], processes=jobs or os.cpu_count() or 1, forked=True
+            session, [job(spec, models, reading) for spec in specs], processes=jobs or os.cpu_count() or 1, forked=True
         )
         if any(isinstance(result, Failure) and isinstance(result.error, Interrupted) for result in results):
             return gravest(session.exit_codes)  # what is not whole is not written

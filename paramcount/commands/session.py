@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, TextIO
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TextIO
 
 from paramcount import __version__
 from paramcount.commands.overwriting import demand_kept
@@ -23,6 +23,8 @@ from paramcount.signals import undone
 
 if TYPE_CHECKING:
     from paramcount.cache import Cache
+    from paramcount.inventory import Inventory
+    from paramcount.sources import Target
 
 Color = Literal["auto", "always", "never"]
 
@@ -48,6 +50,13 @@ _PLAIN = str.maketrans(
         **dict.fromkeys("▏▎▍▌▋▊▉█", "#"),
     }
 )
+
+
+class Reading(NamedTuple):
+    """How to get what a target holds."""
+
+    read: Callable[[Target], Inventory]
+    recall: Callable[[Target], Inventory] | None = None  # the same out of the cache alone, or NotKept
 
 
 @dataclass(slots=True)
@@ -100,12 +109,21 @@ class Session:
         elif self._cache is None:
             from paramcount.cache import Cache
 
+            if "PARAMCOUNT_CACHE" in os.environ:
+                cache_folder()  # a mistake in it is said once, and not of each model
             self._cache = Cache(cache_folder, dict(os.environ), version=__version__, say=self._tell_of_cache)
         return self._cache
 
-    def watching(self) -> AbstractContextManager[object]:
-        """Let the cache, if there is one, notice what libraries read that are imported inside."""
-        return nullcontext() if self._cache is None else self._cache.watching()
+    def reading(self) -> Reading:
+        """Return how to read targets: with the cache, if there is one."""
+        from paramcount.sources import read
+
+        cache = self.cache()
+        return Reading(read) if cache is None else Reading(cache.read, cache.recall)
+
+    def recording(self) -> AbstractContextManager[object]:
+        """Let the cache, if there is one, note what libraries read that are imported inside."""
+        return nullcontext() if self._cache is None else self._cache.recording()
 
     def _tell_of_cache(self, text: str) -> None:
         if self.verbose:
@@ -172,7 +190,7 @@ def cache_folder() -> Path:
     if named.lower() not in _OFF:
         try:
             return Path(named).expanduser().absolute()
-        except RuntimeError as error:  # it begins with ~ and the name of nobody
+        except (RuntimeError, OSError) as error:  # ~ and the name of nobody; relative to a folder that is gone
             raise UsageError(f"PARAMCOUNT_CACHE={named} is no folder: {error}", hint="name it in full") from error
     from platformdirs import user_cache_path
 

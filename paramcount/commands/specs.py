@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir
 from datetime import date
 from functools import partial
@@ -13,7 +13,7 @@ import typer
 from paramcount.budgets import judge
 from paramcount.commands import completion
 from paramcount.commands.counting import Job
-from paramcount.commands.session import Session
+from paramcount.commands.session import Reading, Session
 from paramcount.errors import Mistakes, ParamcountError, UnknownTarget, UnmatchedPattern, UsageError
 from paramcount.shards import Shard
 from paramcount.units import plural
@@ -21,9 +21,10 @@ from paramcount.urls import shown
 
 if TYPE_CHECKING:
     from paramcount.budgets import Location
-    from paramcount.cache import Cache
     from paramcount.config import Config, ModelSpec
+    from paramcount.inventory import Inventory
     from paramcount.report import Report
+    from paramcount.sources import Target
 
 
 Names = Annotated[
@@ -94,28 +95,29 @@ def _unmatched_layers(report: Report, spec: ModelSpec) -> Iterator[UsageError]:
         yield UnmatchedPattern(f"{finding.location}: {finding.message}")
 
 
-def job(spec: ModelSpec, config: Config, cache: Cache | None) -> Job[Report]:
+def job(spec: ModelSpec, config: Config, reading: Reading) -> Job[Report]:
     """Return the job that counts one model of a file; its paths are relative to the file."""
 
-    def counted(cache: Cache | None) -> Report:
+    def counted(read: Callable[[Target], Inventory]) -> Report:
         from paramcount.inputs import Input
         from paramcount.report import Report
         from paramcount.routing import Routing
         from paramcount.rules import Rules, apply
-        from paramcount.sources import Target, read
+        from paramcount.sources import Target
 
         inputs = tuple(map(Input.parse, spec.inputs))
         target = Target(spec.target, spec.args, spec.weights, spec.device, inputs, spec.trust_remote_code, spec.like)
         rules = Rules(spec.freeze, spec.unfreeze, active=tuple(map(Routing.parse, spec.active)))
         with chdir(config.base):
-            inventory = read(target) if cache is None or spec.like is not None else cache.read(target)
+            inventory = read(target)
         try:
             return Report.of(apply(rules, inventory))
         except UsageError as error:
             raise Mistakes.of([*_placed(error, spec), *_unmatched_layers(Report.of(inventory), spec)]) from error
 
-    recall = None if cache is None else partial(counted, cache.only_kept())
-    return Job(spec.name, shown(spec.target), partial(counted, cache), recall, isolated=not _is_catalogued(spec.target))
+    recall = None if reading.recall is None else partial(counted, reading.recall)
+    count = partial(counted, reading.read)
+    return Job(spec.name, shown(spec.target), count, recall, isolated=not _is_catalogued(spec.target))
 
 
 def _is_catalogued(target: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,43 @@ def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert (store.get(KEYS[0]), store.entries()) == (None, [])
     store.clear()
     assert not store.folder.exists()
+
+
+def replaced(entry: Path, make: Callable[[Path], object]) -> None:
+    entry.unlink()
+    make(entry)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder, _: folder.chmod(0o777),
+        lambda folder, _: folder.chmod(0o770),
+        lambda _, entry: entry.chmod(0o666),
+        lambda _, entry: replaced(entry, os.mkfifo),
+        lambda _, entry: replaced(entry, os.mkdir),
+        lambda folder, entry: (entry.rename(folder / "mine"), entry.symlink_to(folder / "mine")),
+    ],
+    ids=["all write to the folder", "a group does", "all write to it", "a pipe", "a folder", "a link"],
+)
+def test_what_somebody_else_may_have_written_is_not_believed(
+    change: Callable[[Path, Path], object], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    folder = tmp_path / "kept"
+    store = Store(folder, said.append)
+    store.put(KEYS[0], b"data")
+    assert store.get(KEYS[0]) == b"data"
+    change(folder, folder / f"{KEYS[0]}.entry")
+    assert store.get(KEYS[0]) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("name", [".", f"{KEYS[0]}.entry"])
+def test_what_somebody_else_has_is_not_believed(name: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    store = Store(tmp_path / "kept", said.append)
+    store.put(KEYS[0], b"data")
+    os.chown(store.folder / name, 65534, 65534)
+    assert store.get(KEYS[0]) is None
+    assert "is not believed" in said[0]

@@ -2,139 +2,143 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from paramcount.cache import Cache, NotKept
+from paramcount.cache import NotKept
 from paramcount.cache.totals import Answer, Totals
-from paramcount.cache.watch import Watch
 from paramcount.catalogue import Name
-from paramcount.sources import Target, python
+from paramcount.sources import Target
+from tests.cache.conftest import WIDTH, Shelf, read
 from tests.cache.test_cache import INGREDIENTS
+from tests.cache.test_entry import signed
 
-NET, OTHER_ONE, OF_NET = "net.py:Net", "other.py:Other", 3 * 7
-OTHER = "from torch import nn\nprint('other')\nclass Other(nn.Linear):\n  def __init__(self): super().__init__(2, 4)\n"
-
-
-@dataclass
-class Shelf:
-    """A library whose models are those of the current folder, as one run after the other counts them."""
-
-    folder: Path
-    said: list[str] = field(default_factory=list)
-    version: str = "1.0"
-
-    def totals(self) -> Totals:
-        return Cache(lambda: self.folder, dict(os.environ), version=self.version, say=self.said.append).totals("shelf")
-
-    def has(self, name: str) -> bool:
-        try:
-            self.totals().recall(Name(name, "shelf"))
-        except NotKept:
-            return False
-        return True
-
-    def sweep(self, *names: str) -> list[Answer]:
-        totals = self.totals()
-        answers = [totals.count(Name(name, "shelf")) for name in names]
-        totals.keep(answers)
-        return answers
+ONE, OTHER = Name("timm:one", "timm"), Name("timm:other", "timm")
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, net: Target, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    Path("other.py").write_text(OTHER)
-    monkeypatch.setattr("paramcount.sources.sources", lambda: {"shelf": SimpleNamespace(read=python.read)})
-    monkeypatch.setattr(Watch, "_asked_for_place", lambda _watch: None)  # as whoever reads a user's file does
-    return Shelf(tmp_path / "cache")
+def library(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """The library as a source with a list of models: ``other`` is made by its configuration."""
+
+    def read_named(target: Target, name: str) -> object:
+        return read(replace(target, args={"config": str(shelf.config)}) if name.startswith("other") else target)
+
+    monkeypatch.setattr("paramcount.sources.sources", lambda: {"timm": SimpleNamespace(read=read_named)})
+    return shelf
+
+
+def totals(library: Shelf) -> Totals:
+    return library.cache().totals("timm")
+
+
+def has(library: Shelf, name: Name) -> bool:
+    try:
+        totals(library).recall(name)
+    except NotKept:
+        return False
+    return True
+
+
+def sweep(library: Shelf, *names: Name) -> list[Answer]:
+    those = totals(library)
+    answers = [those.count(name) for name in names]
+    those.keep(answers)
+    return answers
 
 
 def total(answer: Answer) -> int:
     return answer.counted.tally.total
 
 
-def test_what_did_not_change_is_found_with_what_it_printed(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not shelf.has(NET)
-    assert [total(answer) for answer in shelf.sweep(NET, OTHER_ONE)] == [OF_NET, 12]
-    assert len(list(shelf.folder.glob("*.entry"))) == 1
+def test_what_did_not_change_is_found_with_what_it_printed(library: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+    with (library.package / "models.py").open("a") as models:
+        models.write("print('shelved')\n")
+    assert not has(library, ONE)
+    assert [total(answer) for answer in sweep(library, ONE, OTHER)] == [WIDTH, WIDTH + 5]
+    assert len(list((library.folder / "kept").glob("*.entry"))) == 1
     capsys.readouterr()
-    kept = shelf.totals()
-    answers = [kept.recall(Name(name, "shelf")) for name in (OTHER_ONE, NET)]
-    assert [total(answer) for answer in answers] == [12, OF_NET]
-    assert [answer.counted.type for answer in answers] == ["Other", "Net"]
-    assert capsys.readouterr().out == "other\n"
-    assert shelf.said[1:] == ["shelf: 0 models found", "shelf: 2 models kept", "shelf: 2 models found"]
+    kept = totals(library)
+    answers = [kept.recall(name) for name in (OTHER, ONE)]
+    assert [total(answer) for answer in answers] == [WIDTH + 5, WIDTH]
+    assert [answer.counted.type for answer in answers] == ["Net", "Net"]
+    assert capsys.readouterr().out == "shelved\n"  # by the one that was counted first
+    assert library.said[1:] == ["timm: 0 models found", "timm: 2 models kept", "timm: 2 models found"]
 
 
 @pytest.mark.parametrize("ingredient", INGREDIENTS)
-def test_each_ingredient_that_changes_makes_another_answer_of_all(
-    ingredient: str, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    change, expected = INGREDIENTS[ingredient]
-    shelf.sweep(OTHER_ONE, NET)
-    assert shelf.has(NET)
-    change(monkeypatch)
-    assert not shelf.has(NET)
-    assert not shelf.has(OTHER_ONE)
-    monkeypatch.delitem(sys.modules, "yaml")  # as in a process that has not imported it
-    assert total(shelf.sweep(NET)[0]) == expected
-    assert shelf.has(NET)
-    assert not shelf.has(OTHER_ONE)
+def test_each_ingredient_that_changes_makes_another_answer_of_all(ingredient: str, library: Shelf) -> None:
+    change, more = INGREDIENTS[ingredient]
+    sweep(library, ONE, OTHER)
+    assert has(library, OTHER)
+    change(library)
+    assert not has(library, ONE)
+    assert not has(library, OTHER)
+    assert total(sweep(library, OTHER)[0]) == WIDTH + 5 + more
+    assert has(library, OTHER)
+    assert not has(library, ONE)
 
 
-def test_another_version_of_ours_finds_nothing(shelf: Shelf) -> None:
-    shelf.sweep(NET)
-    shelf.version = "1.1"
-    assert not shelf.has(NET)
+def test_another_version_of_ours_finds_nothing(library: Shelf) -> None:
+    sweep(library, ONE)
+    library.version = "1.1"
+    assert not has(library, ONE)
 
 
-def test_what_other_runs_counted_meanwhile_stays(shelf: Shelf) -> None:
-    one, two = shelf.totals(), shelf.totals()
-    answers = {name: each.count(Name(name, "shelf")) for name, each in ((NET, one), (OTHER_ONE, two))}
-    one.keep([answers[NET]])
-    two.keep([answers[OTHER_ONE]])
-    assert shelf.has(NET)
-    assert shelf.has(OTHER_ONE)
+def test_what_other_runs_counted_meanwhile_stays(library: Shelf) -> None:
+    first, second = totals(library), totals(library)
+    answers = {name: each.count(name) for name, each in ((ONE, first), (OTHER, second))}
+    first.keep([answers[ONE]])
+    second.keep([answers[OTHER]])
+    assert has(library, ONE)
+    assert has(library, OTHER)
 
 
-def test_a_damaged_entry_holds_nothing(shelf: Shelf) -> None:
-    shelf.sweep(NET)
-    (entry,) = shelf.folder.glob("*.entry")
-    entry.write_bytes(entry.read_bytes()[:-1])
-    assert not shelf.has(NET)
-    shelf.sweep(NET)
-    assert shelf.has(NET)
+@pytest.mark.parametrize("damage", ["cut short", "a fraction", "below nothing"])
+def test_a_damaged_entry_holds_nothing(damage: str, library: Shelf) -> None:
+    sweep(library, ONE)
+    (entry,) = (library.folder / "kept").glob("*.entry")
+    data = entry.read_bytes()
+    wrong = data[16:].replace(f",[{WIDTH},0,0,".encode(), {"a fraction": b",[7.5,0,0,"}.get(damage, b",[-7,0,0,"), 1)
+    assert wrong != data[16:]
+    entry.write_bytes(data[:-1] if damage == "cut short" else signed(json.loads(wrong)))
+    assert not has(library, ONE)
+    sweep(library, ONE)
+    assert has(library, ONE)
 
 
-def test_what_may_change_by_itself_is_not_kept_and_costs_the_others_nothing(shelf: Shelf) -> None:
-    Path("other.py").write_text(f"import time\nNOW = time.time()\n{OTHER}")
-    shelf.sweep(OTHER_ONE, NET, OTHER_ONE)
-    assert [shelf.has(name) for name in (NET, OTHER_ONE)] == [True, False]
-    assert sum("it may depend on the clock" in text for text in shelf.said) == 2
+def test_what_changes_while_others_are_counted_is_not_kept(library: Shelf) -> None:
+    those = totals(library)
+    answers = [those.count(OTHER)]
+    Path(library.config / "config.json").write_text("9")
+    those.keep(answers)
+    assert "config.json has changed while they were counted" in library.said[-1]
+    assert not has(library, OTHER)
 
 
-def test_what_depends_on_the_current_folder_is_not_kept(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(watch: Watch) -> None:
-        if watch._build is not None:
-            watch._build.is_placed = True
+def test_two_processes_that_saw_other_things_keep_nothing(library: Shelf) -> None:
+    first, second = totals(library), totals(library)
+    before = first.count(OTHER)
+    Path(library.config / "config.json").write_text("9")
+    first.keep([before, second.count(Name("timm:other_one", "timm"))])
+    assert "config.json changed while they were counted" in library.said[-1]
+    assert not has(library, OTHER)
 
-    monkeypatch.setattr(Watch, "_asked_for_place", asked)
-    shelf.sweep(NET)
-    assert not shelf.has(NET)
+
+def test_each_answer_tells_only_what_those_before_it_did_not(library: Shelf) -> None:
+    those = totals(library)
+    first, second, third = (those.count(name) for name in (ONE, OTHER, ONE))
+    assert first.facts
+    assert second.facts
+    assert third.facts == {kind: {} for kind in first.facts}
+    assert str(library.config / "config.json") in second.facts["content"]
+    assert str(library.package / "width.txt") not in second.facts["content"]
 
 
-@pytest.mark.parametrize("change", [lambda: Path("net.yaml").write_text("outputs: 9\n"), lambda: Path("wide").touch()])
-def test_what_changes_while_others_are_counted_is_not_kept(change: Callable[[], object], shelf: Shelf) -> None:
-    totals = shelf.totals()
-    answers = [totals.count(Name(NET, "shelf"))]
-    change()
-    totals.keep(answers)
-    assert not shelf.has(NET)
-    assert shelf.said[1].startswith("shelf: not kept: ")
-    assert shelf.said[1].endswith(" while they were counted")
+def test_an_answer_that_is_not_to_be_kept_costs_the_others_nothing(library: Shelf) -> None:
+    answers = sweep(library, ONE)
+    totals(library).keep([replace(answers[0], facts=None)])
+    assert has(library, ONE)

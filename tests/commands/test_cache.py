@@ -1,17 +1,23 @@
-"""The cache as its user meets it: where it is, when it is off, and what it saves."""
+"""The cache as its user meets it: where it is, when it is off, what is kept in it, and what it saves."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
+import torchvision
 
+from tests.cache.conftest import allow_loaded_modules
 from tests.conftest import Run
 
-NET = "print('building')\nfrom torch import nn\ndef build() -> nn.Module: return nn.Linear(2, 3)\n"
+NET = "from torch import nn\ndef build() -> nn.Module: return nn.Linear(2, 3)\n"
+WORD = "squeezenet1_1"
+TOTAL = sum(param.numel() for param in torchvision.models.squeezenet1_1().parameters())
+PROGRAM = Path(sysconfig.get_path("scripts")) / "paramcount"
 
 
 @pytest.fixture
@@ -20,6 +26,7 @@ def cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("PARAMCOUNT_CACHE", str(folder / "kept"))
     (folder / "net.py").write_text(NET)
+    allow_loaded_modules(monkeypatch)
     return folder / "kept"
 
 
@@ -27,25 +34,35 @@ def entries(cache: Path) -> int:
     return len(list(cache.glob("*.entry")))
 
 
+def of_process(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as it is installed."""
+    environment = {**os.environ, **variables}
+    return subprocess.run([PROGRAM, *args], capture_output=True, text=True, check=False, env=environment)
+
+
 def test_a_second_count_is_found_and_looks_the_same(cache: Path, run: Run) -> None:
-    first, second = run("-v", "net.py"), run("-v", "net.py")
+    first, second = run("-v", WORD), run("-v", WORD)
     assert first.code == second.code == 0
     assert first.out == second.out
-    assert first.err == "building\ncache: net.py: not in the cache; kept\n"
-    assert second.err == "cache: net.py: found\nbuilding\n"
+    assert first.err == f"cache: {WORD}: not in the cache; kept\n"
+    assert second.err == f"cache: {WORD}: found\n"
     assert entries(cache) == 1
 
 
 def test_rules_and_formats_come_after_the_cache(cache: Path, run: Run) -> None:
-    assert run("net.py", "--value", "total").out == "9\n"
-    frozen = run("-v", "net.py", "--freeze", "weight", "-f", "json")
-    assert "cache: net.py: found" in frozen.err
-    assert (frozen.json["reports"][0]["trainable"], frozen.json["reports"][0]["frozen"]) == (3, 6)
-    assert run("net.py", "--freeze", "wieght").code == 2
+    assert run(WORD, "--value", "total").out == f"{TOTAL}\n"
+    frozen = run("-v", WORD, "--freeze", "*", "-f", "json")
+    assert f"cache: {WORD}: found" in frozen.err
+    assert (frozen.json["reports"][0]["trainable"], frozen.json["reports"][0]["frozen"]) == (0, TOTAL)
+    assert run(WORD, "--freeze", "wieght").code == 2
 
 
-def test_without_v_nothing_is_said(cache: Path, run: Run) -> None:
-    assert [run("net.py").err for _ in range(2)] == ["building\n"] * 2
+@pytest.mark.parametrize("args", [["net.py"], ["net.py:build"], [WORD, "--device", "cpu"]])
+def test_what_is_not_kept_is_built_each_time_and_nothing_is_said(args: list[str], cache: Path, run: Run) -> None:
+    for _ in range(2):
+        outcome = run("-v", *args, "--value", "total")
+        assert (outcome.out, outcome.err) == (f"{9 if args[0].startswith('net') else TOTAL}\n", "")
+    assert not cache.exists()
 
 
 @pytest.mark.parametrize("value", ["0", "off"])
@@ -66,16 +83,25 @@ def test_a_value_that_turns_it_off_names_no_folder(
 @pytest.mark.parametrize("value", ["", "0", "off", "OFF", "no", "false"])
 def test_the_variable_turns_it_off(value: str, cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARAMCOUNT_CACHE", value)
-    for _ in range(2):
-        assert run("-v", "net.py").err == f"cache: off: PARAMCOUNT_CACHE={value}\nbuilding\n"
+    assert run("-v", WORD).err == f"cache: off: PARAMCOUNT_CACHE={value}\n"
     assert sorted(path.name for path in Path().iterdir() if path.name != "__pycache__") == ["net.py"]
 
 
 def test_ci_and_the_option_turn_it_off(cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("-v", "--no-cache", "net.py").err == "cache: off: --no-cache\nbuilding\n"
+    assert run("-v", "--no-cache", WORD).err == "cache: off: --no-cache\n"
     monkeypatch.setenv("CI", "true")
-    assert run("-v", "net.py").err == "cache: off: CI is set\nbuilding\n"
+    assert run("-v", WORD).err == "cache: off: CI is set\n"
     assert entries(cache) == 0
+
+
+@pytest.mark.parametrize("command", [["cache"], [WORD], ["list", "squeezenet*", "--counts"]])
+def test_a_folder_that_nobody_can_mean_is_a_mistake_of_the_command(
+    command: list[str], cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARAMCOUNT_CACHE", "~nosuchuser/x")
+    outcome = run(*command)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: PARAMCOUNT_CACHE=~nosuchuser/x is no folder: ")
 
 
 def test_by_default_it_is_where_the_platform_has_its_caches(
@@ -84,23 +110,15 @@ def test_by_default_it_is_where_the_platform_has_its_caches(
     monkeypatch.delenv("PARAMCOUNT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "xdg"))  # on Linux
     monkeypatch.setenv("HOME", str(folder / "home"))  # elsewhere
-    assert run("net.py").code == 0
+    assert run(WORD).code == 0
     (entry,) = folder.rglob("*.entry")
     assert entry.parent.name.lower() in {"paramcount", "cache"}
     assert str(entry.parent) in run("cache").out
 
 
-def test_why_a_model_is_not_kept_is_said(cache: Path, run: Run, folder: Path) -> None:
-    (folder / "net.py").write_text(f"import time\nNOW = time.time()\n{NET}")
-    assert (
-        f"cache: net.py: not in the cache; not kept: {folder / 'net.py'}:2 names time.time: it may depend on the clock"
-        in run("-v", "net.py").err
-    )
-
-
 def test_the_command_shows_and_clears(cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("cache").out == f"{cache}: 0 entries, 0 B, of at most 1,000 and 64 MiB\n"
-    run("net.py")
+    run(WORD)
     assert run("cache").out.startswith(f"{cache}: 1 entry, ")
     cleared = run("cache", "--clear")
     assert (cleared.code, cleared.err) == (0, "")
@@ -117,56 +135,59 @@ def test_what_cannot_be_dropped_is_an_error(cache: Path, run: Run) -> None:
     assert outcome.err.startswith(f"error: cannot clear {cache}: ")
 
 
-def test_check_finds_models_before_it_forks_and_shows_what_they_print_in_order(
-    cache: Path, run: Run, folder: Path
-) -> None:
-    for name in ("one", "two"):
-        (folder / f"{name}.py").write_text(NET.replace("building", name))
+def test_check_finds_models_of_libraries_and_builds_the_others(cache: Path, run: Run, folder: Path) -> None:
     (folder / "models.yaml").write_text(
-        "version: 1\nmodels:\n  one: {target: 'one.py:build', budget: {total: 9}}\n"
-        "  two: {target: 'two.py:build', freeze: [weight], budget: {total: 8}}\n"
+        f"version: 1\nmodels:\n  one: {{target: {WORD}, budget: {{total: 9}}}}\n"
+        "  two: {target: 'net.py:build', freeze: [weight], budget: {total: 9}}\n"
     )
-    (cold, warm), log = [run("-v", "check") for _ in range(2)], "cache: {}.py:build: "
+    cold, warm = [run("-v", "check") for _ in range(2)]
     assert cold.code == warm.code == 1
     assert cold.out == warm.out
-    assert [line for line in cold.err.splitlines() if "cache" not in line] == ["one", "two"]
-    assert warm.err.splitlines() == [log.format("one") + "found", "one", log.format("two") + "found", "two"]
-    (folder / "one.py").write_text(NET.replace("building", "1"))
-    mixed = run("check")
-    assert (mixed.out, mixed.err) == (cold.out, "1\ntwo\n")
+    assert (cold.err, warm.err) == (f"cache: {WORD}: not in the cache; kept\n", f"cache: {WORD}: found\n")
 
 
-def test_a_hit_imports_no_torch(cache: Path, folder: Path) -> None:
-    (folder / "net.py").write_text(NET.replace("print('building')\n", ""))
-    code = (
-        "import sys\nfrom paramcount.cli import main\n"
-        "assert main(['squeezenet1_0', 'net.py:build', '--depth', '1']) == 0\n"
-        "print(sorted({'torch', 'torchvision', 'numpy', 'yaml', 'pydantic'} & set(sys.modules)), file=sys.stderr)"
-    )
-    cold, warm = (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
-        for _ in range(2)
-    )
+def test_as_it_is_installed_it_imports_no_torch_the_second_time(cache: Path, folder: Path) -> None:
+    scripts = folder / "bin"  # where a script may have the name of a module
+    scripts.mkdir()
+    (scripts / "paramcount").write_bytes(PROGRAM.read_bytes())
+    (scripts / "tqdm").write_text("")
+    args = [sys.executable, "-X", "importtime", str(scripts / "paramcount"), "-v", WORD, "--depth", "1"]
+    cold, warm = (subprocess.run(args, capture_output=True, text=True, check=True) for _ in range(2))
     assert cold.stdout == warm.stdout
-    assert "torch" in cold.stderr
-    assert warm.stderr == "[]\n"
+    assert f"cache: {WORD}: not in the cache; kept\n" in cold.stderr
+    assert f"cache: {WORD}: found\n" in warm.stderr
+    imported = {line.rpartition("|")[2].strip() for line in warm.stderr.splitlines() if line.startswith("import time:")}
+    assert "paramcount.cache.store" in imported
+    assert not imported & {"torch", "torchvision", "numpy", "yaml", "pydantic", "paramcount.cache.record"}
 
 
-def test_a_catalogue_is_found_without_torch(cache: Path, run: Run) -> None:
-    code = (
-        "import sys\nfrom paramcount.cli import main\n"
-        "assert main(['-v', 'list', 'squeezenet1_*', '--source', 'torchvision', '--counts']) == 0\n"
-        "print(sorted({'torch', 'torchvision', 'multiprocessing', 'pydantic'} & set(sys.modules)), file=sys.stderr)"
+def test_code_of_a_users_that_runs_in_every_process_forbids_it(cache: Path, folder: Path) -> None:
+    def said(**variables: str) -> str:
+        return of_process("-v", WORD, "--value", "total", **variables).stderr
+
+    startup = folder / "startup"
+    startup.mkdir()
+    assert said(PYTHONPATH=str(startup)) == f"cache: {WORD}: not in the cache; kept\n"
+    assert said(PYTHONPATH=str(startup)) == f"cache: {WORD}: found\n"
+    assert said(PYTHONPATH=str(startup), PYTHONWARNINGS="error::ImportWarning").endswith("not in the cache; kept\n")
+    (startup / "sitecustomize.py").write_text("")
+    forbidden = "the module sitecustomize {}, which is not installed"
+    assert said(PYTHONPATH=str(startup)) == (
+        f"cache: {WORD}: {forbidden.format('is loaded')}; not kept: {forbidden.format('was loaded')}\n"
     )
-    cold, warm = (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
-        for _ in range(2)
-    )
+
+
+def test_a_catalogue_is_found_without_torch(cache: Path) -> None:
+    args = ["-v", "list", "squeezenet1_*", "--source", "torchvision", "--counts"]
+    command = [sys.executable, "-X", "importtime", "-m", "paramcount", *args]
+    cold, warm = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
     assert cold.stdout == warm.stdout
     assert "squeezenet1_0  SqueezeNet   1,248,424" in warm.stdout  # as torchvision publishes it
-    assert cold.stderr.splitlines()[:2] == ["cache: torchvision: 0 models found", "cache: torchvision: 2 models kept"]
-    assert "torch" in cold.stderr.splitlines()[2]
-    assert warm.stderr == "cache: torchvision: 2 models found\n[]\n"
+    assert "cache: torchvision: 0 models found\n" in cold.stderr
+    assert "cache: torchvision: 2 models kept\n" in cold.stderr
+    assert "cache: torchvision: 2 models found\n" in warm.stderr
+    imported = {line.rpartition("|")[2].strip() for line in warm.stderr.splitlines() if line.startswith("import time:")}
+    assert not imported & {"torch", "torchvision", "multiprocessing", "pydantic"}
     assert entries(cache) == 1
 
 
@@ -181,8 +202,16 @@ def test_of_a_catalogue_only_what_is_new_is_counted(cache: Path, run: Run) -> No
     assert entries(cache) == 1
 
 
-def test_init_counts_nothing_that_was_counted_before(cache: Path, run: Run, folder: Path) -> None:
-    assert run("net.py").code == 0
-    assert "cache: net.py: found\n" in run("-v", "init", "net.py").err
-    assert "cache: net.py: found\n" in run("-v", "init", "-c", "other.yaml").err
-    assert (folder / "models.yaml").read_text() == (folder / "other.yaml").read_text()
+def test_init_counts_no_model_of_a_library_that_was_counted_before(cache: Path, run: Run, folder: Path) -> None:
+    assert run(WORD).code == 0
+    assert f"cache: {WORD}: found\n" in run("-v", "init", WORD).err
+    assert f"total: {TOTAL:_}" in (folder / "models.yaml").read_text().replace(",", "_") or str(TOTAL) in (
+        folder / "models.yaml"
+    ).read_text().replace(",", "")
+
+
+def test_from_python_nothing_is_kept_or_looked_up(cache: Path) -> None:
+    import paramcount
+
+    assert paramcount.count(WORD).total == TOTAL
+    assert not cache.exists()
