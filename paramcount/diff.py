@@ -346,7 +346,9 @@ def _aligned(old: Side, new: Side) -> tuple[_Stripped, _Stripped]:
 
 def _unwrapped(side: Side, other: Side) -> _Stripped:
     """Return ``side`` without what wraps it and not ``other``: under the names most of which both have."""
-    others = _names(other)
+    others, names = _names(other), _names(side)
+    if names <= others or others <= names:  # which no other names of the side could better
+        return _Stripped(side)
 
     def shared(stripped: _Stripped) -> int:
         number = len(_names(stripped.side) & others)
@@ -372,22 +374,24 @@ def _shortened(whole: _Stripped, other: Side) -> Iterator[_Stripped]:
     a wrapper of PyTorch has beside the module in it is not there for what is loaded into that module.
     """
     yield whole
-    names, prefix = _names(whole.side), ""
+    names, others, prefix = _names(whole.side), _names(other), ""
     may_have_more = whole.side.form == "state dict" and other.form in _OF_STATE_DICTS
     for _ in range(_MOST_WRAPPERS):
         below = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
         firsts = Counter(name.partition(".")[0] for name in below if "." in name)
         is_whole = len(firsts) == 1 and all(name.partition(".")[0] in firsts for name in below)
-        shorter = [
-            cut
+        starts = [
+            f"{prefix}{first}."
             for first, _ in firsts.most_common(_MOST_PREFIXES)
             if is_whole or may_have_more or (first in _AROUND_ALL and other.form == "state dict")
-            if (cut := _cut(whole, f"{prefix}{first}.")) is not None
         ]
-        if not shorter:
+        if not starts:
             return
-        yield from shorter
-        prefix = f"{prefix}{firsts.most_common(1)[0][0]}."
+        for start in starts:
+            if any(name.startswith(start) and name.removeprefix(start) in others for name in names):
+                cut = _cut(whole, start)
+                yield from () if cut is None else (cut,)
+        prefix = starts[0]
 
 
 def _cut(whole: _Stripped, start: str) -> _Stripped | None:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import NamedTuple
 
 from paramcount.files.stored import Stored
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What the names tell."""
 
     buffers: Mapping[str, str]  # what kind of buffer it is, by its name
@@ -27,11 +25,15 @@ def told(tensors: Iterable[Stored], packed: Collection[str] = ()) -> Told:
     """Tell buffers from parameters; the tensors named in ``packed`` are, or may be, weights of few bits."""
     given = list(tensors)
     keys = [tensor.name.rpartition(".")[2] for tensor in given]
-    ruled = {key for key in set(keys) if key not in _COMMON and _rules_of(key)}
+    ruled = {key for key in set(keys) if _rules_of(key)} - _COMMON
+    # Most tensors are weights and biases: what is asked of each of those counts where there are tens of thousands.
     candidates = [
         tensor
         for tensor, key in zip(given, keys, strict=True)
-        if key in ruled or tensor.dtype in _WHOLE or (key in _COMMON and _COMMON[key](tensor))
+        if key in ruled
+        or (key == "weight" and len(tensor.shape) == 1 and _is_telling(tensor.name.rsplit(".", 2)[-2:][0]))
+        or (key == "bias" and (len(tensor.shape) == _OF_ATTENTION or tensor.name.endswith(_OF_ROUTING)))
+        or tensor.dtype in _WHOLE
     ]
     if not candidates:
         return Told({}, ())
@@ -184,7 +186,7 @@ def _is_of_modelopt(place: _Place) -> bool:
 
 
 def _is_of_loss(place: _Place) -> bool:
-    return _is_vector(place) and _OF_LOSS.search(place.module) is not None and place.beside("bias") is None
+    return _is_vector(place) and re.search(_OF_LOSS, place.module) is not None and place.beside("bias") is None
 
 
 def _are_moments(place: _Place) -> bool:
@@ -230,7 +232,7 @@ def _is_of_rotary(place: _Place) -> bool:
 
 
 def _is_of_gguf(place: _Place) -> bool:
-    return _OF_GGUF.search(place.module) is not None
+    return re.search(_OF_GGUF, place.module) is not None
 
 
 def _is_routing(place: _Place) -> bool:
@@ -253,21 +255,17 @@ def _are_limits(place: _Place) -> bool:
 
 _INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _WHOLE = _INTEGERS | {"bool"}  # dtypes that take no gradient
+_COMMON = frozenset({"weight", "bias"})
+_OF_ROUTING = "exp_probs_b.bias"  # as llama.cpp calls it
 _OF_ATTENTION = 4  # dimensions: batch, heads, from and to
-_OF_GGUF = re.compile(r"(?:^|\.)rope_(?:freqs|factors_(?:long|short))$")
-_OF_LOSS = re.compile(r"(?:^|[._])(?:loss(?:es)?|criterion|cross_entropy|nll)(?:_[^.]*|\d+)?$|[Ll]oss$")
+# Patterns that few files need: none is compiled before.
+_OF_GGUF = r"(?:^|\.)rope_(?:freqs|factors_(?:long|short))$"
+_OF_LOSS = r"(?:^|[._])(?:loss(?:es)?|criterion|cross_entropy|nll)(?:_[^.]*|\d+)?$|[Ll]oss$"
 
 
 @cache
 def _is_telling(layer: str) -> bool:
-    return bool(_OF_LOSS.search(layer) or _OF_GGUF.search(layer))
-
-
-# Most tensors have one of these keys, and few of those need more than a look.
-_COMMON: dict[str, Callable[[Stored], bool]] = {
-    "weight": lambda tensor: len(tensor.shape) == 1 and _is_telling(tensor.name.rsplit(".", 2)[-2:][0]),
-    "bias": lambda tensor: len(tensor.shape) == _OF_ATTENTION or tensor.name.endswith("exp_probs_b.bias"),
-}
+    return bool(re.search(_OF_LOSS, layer) or re.search(_OF_GGUF, layer))
 
 
 def _rule(kind: str, keys: str, holds: Callable[[_Place], bool] = _always) -> _Rule:

@@ -102,7 +102,7 @@ def _is_weight(name: str, tensor: Stored) -> bool:
     """Whether whole numbers have the name of weights: packed by a library that is not known."""
     if name.endswith(_CODES):
         return True
-    return len(tensor.shape) > 1 and _OF_WEIGHTS.fullmatch(name.rpartition(".")[2]) is not None
+    return len(tensor.shape) > 1 and re.fullmatch(_OF_WEIGHTS, name.rpartition(".")[2]) is not None
 
 
 def _candidates(name: str) -> Iterator[tuple[Layout, str]]:
@@ -934,7 +934,7 @@ _CODES = (
 )
 _WITH_SCALES = frozenset({"qint8", "quint8", "qint32", "quint4x2", "quint2x4"})
 _INTEGERS = frozenset({"bool"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)})
-_OF_WEIGHTS = re.compile(r".*_proj|.*_weight|.*kernel|w\d+")  # of fused experts, mostly: the key of a tensor
+_OF_WEIGHTS = r".*_proj|.*_weight|.*kernel|w\d+"  # of fused experts, mostly: the key of a tensor
 # Floats of fewer bits than a byte, in safetensors and PyTorch: what they are, and what tells how many.
 _NARROW = {
     IN_PAIRS: ("PyTorch's, which has two floats in an element", "their dtype"),

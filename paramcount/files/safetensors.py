@@ -67,7 +67,6 @@ _PAIR = re.compile(_BLANK + rb"(" + _TEXT + rb")" + _BLANK + rb":" + _BLANK + rb
 _AFTER = re.compile(_BLANK + rb"([,}])")
 _REST = re.compile(_BLANK + rb"\Z")
 _EMPTY = re.compile(rb"\{" + _BLANK + rb"\}")
-_NULL = re.compile(rb"null")
 # What the common writers write of a tensor; anything else goes through a JSON reader, which comes to the same, slowly.
 _NUMBER = rb"(?:0|[1-9][0-9]{0,18})"  # always within 64 bits
 _SIZES = rb"(?:%(n)b(?:%(b)b,%(b)b%(n)b){0,63}+)?+"
@@ -79,7 +78,8 @@ _TENSOR = (
 _MINUS_ZERO = re.compile(rb"-0" + _BLANK + rb"[,\]]")
 _AGAIN = "fetch or save it again"
 _PIECES = b'"DCP_SHARDING_INFO"'  # where torch.distributed.checkpoint says which part of a tensor is there
-_OFFSETS = re.compile(_PIECES + _BLANK + rb":" + _BLANK + rb"(" + _TEXT + rb")")
+_NULL = b"null"
+_OFFSETS = _PIECES + _BLANK + rb":" + _BLANK + rb"(" + _TEXT + rb")"
 _NEAR = 64 * 2**10  # bytes between two values that are read at once
 _MOST_REQUESTS = 100  # for values
 _LONGEST_SHOWN = 200  # characters of a name
@@ -283,8 +283,10 @@ def _text(literal: bytes) -> str:
 
 def _skip_metadata(text: bytes, position: int) -> int:
     """Return where the metadata ends, which must map text to text, or be null."""
-    if empty := _EMPTY.match(text, position) or _NULL.match(text, position):
+    if empty := _EMPTY.match(text, position):
         return empty.end()
+    if text.startswith(_NULL, position):
+        return position + len(_NULL)
     if text[position : position + 1] != b"{":
         raise _Misfit(f"{_METADATA} is no mapping of text to text")
     keys: set[str] = set()
@@ -313,7 +315,7 @@ def _with_offsets(stored: Iterable[Stored], text: bytes) -> Iterator[Stored]:
 
     torch/distributed/checkpoint/_hf_utils.py.
     """
-    found = _OFFSETS.search(text)
+    found = re.search(_OFFSETS, text)
     said = load(_decoded(found, 1, _LONGEST_TEXT).encode()) if found else None
     for tensor in stored:
         entry = said.get(tensor.name) if isinstance(said, dict) else None

@@ -16,7 +16,7 @@ INDEX = ".safetensors.index.json"
 # The names that libraries give a model, the first first: transformers, diffusers, PEFT, OpenCLIP, SpeechBrain, ….
 _OF_LIBRARIES = ("model", "diffusion_pytorch_model", "adapter_model", "open_clip_model", "pytorch_model")
 # What one process saved by torch.distributed.checkpoint's HuggingFaceStorageWriter.
-_PIECE = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors")
+_PIECE = r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors"
 _MOST_FOLDERS = 100  # to look into, for what else there is
 
 
@@ -28,7 +28,7 @@ def of_this_kind(inside: Iterable[str]) -> list[str]:
 
 def is_piece(name: str) -> bool:
     """Whether a file has the name of what one of several processes saved."""
-    return _PIECE.fullmatch(name) is not None
+    return re.fullmatch(_PIECE, name) is not None
 
 
 def one_model(folder: str, files: Sequence[str]) -> list[str]:

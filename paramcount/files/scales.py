@@ -20,7 +20,7 @@ _WORDS = _TELLING | {
 }
 _OF_ACTIVATIONS = frozenset({"input", "in", "output", "out", "act", "activation", "pre", "zero", "zeros", "zp"})
 # Scales of what attention computes, which belong to no weight.
-_OF_ATTENTION = re.compile(r"(?:[qkv]|kv|qk|prob|bmm[12]?|softmax|attn|kv_cache|[kv]_cache)_(?:output_)?scale(?:_inv)?")
+_OF_ATTENTION = r"(?:[qkv]|kv|qk|prob|bmm[12]?|softmax|attn|kv_cache|[kv]_cache)_(?:output_)?scale(?:_inv)?"
 _MARKERS = frozenset({"scaled_fp8"})  # which ComfyUI puts at the root of a model
 _LONGEST_MARKER = 2  # elements
 _TILE = 128 * 4  # elements, to whose multiples some kernels pad a tensor of scales
@@ -57,7 +57,7 @@ def is_of_none(tensor: Stored) -> bool:
         return tensor.numel <= _LONGEST_MARKER
     if tensor.dtype == "uint8" and len(tensor.shape) == 1 and "comfy_" in tensor.name:
         return True
-    return tensor.numel == 1 and _OF_ATTENTION.fullmatch(key) is not None
+    return tensor.numel == 1 and re.fullmatch(_OF_ATTENTION, key) is not None
 
 
 def fits(scale: Stored, weight: Stored) -> bool:

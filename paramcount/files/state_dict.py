@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Set
+from operator import methodcaller
 
 from paramcount.errors import UnreadableFile
 from paramcount.files.buffer_names import Told, told
@@ -12,6 +13,7 @@ from paramcount.inventory import EXTRA_STATE, Buffer, Inventory, Module, Note, P
 from paramcount.units import exact, plural
 
 _MOST_PARTS = 1000  # of a name
+_dots = methodcaller("count", ".")
 _MOST_CHARACTERS = 64_000_000  # of the names of all modules: a million layers come to fewer
 
 __all__ = ["Stored", "inventory"]
@@ -54,9 +56,9 @@ def inventory(
             room = _add_module(name, modules, types, room)
     extra = dict.fromkeys(extra_states)
     given = list(tensors)
-    deepest = max((tensor.name for tensor in given), key=_parts, default="")
-    if _parts(deepest) > _MOST_PARTS:
-        raise _too_deep(f"{target}: a name has {exact(_parts(deepest))} parts, and {exact(_MOST_PARTS)} are allowed")
+    deepest = max(map(_dots, [tensor.name for tensor in given]), default=0) + 1
+    if deepest > _MOST_PARTS:
+        raise _too_deep(f"{target}: a name has {exact(deepest)} parts, and {exact(_MOST_PARTS)} are allowed")
     if any(EXTRA_STATE in tensor.name for tensor in given):
         keys = {tensor.name: key for tensor in given if (key := extra_state(tensor.name))}
         given = [tensor for tensor in given if tensor.name not in keys]
@@ -111,10 +113,6 @@ def _extra_note(keys: list[str]) -> Note:
 
 def _buffer(tensor: Stored, tied_to: str | None) -> Buffer:
     return Buffer(tensor.name, tensor.shape, tensor.dtype, tensor.numel, tensor.nbytes, tied_to)
-
-
-def _parts(name: str) -> int:
-    return name.count(".") + 1
 
 
 def _too_deep(problem: str) -> UnreadableFile:

@@ -26,8 +26,6 @@ def special(part: Part, tensors: Iterable[Named], parts: Parts) -> Iterator[Spec
     It takes the mapping as it stands: a key of anything else, an optimizer's state or a loss, is as unexpected as a
     tensor of another name would be.
     """
-    if part.path:
-        yield Special(".".join(part.path), "part")
     yield from _counting(part.value)
     for key, value in (fields(part.value) or {}).items():
         tensor = parts.modules.tensors.of(value)

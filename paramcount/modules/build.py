@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from paramcount.errors import BuildError, ParamcountError
 from paramcount.inventory import Note
@@ -35,6 +35,8 @@ class Attempt:
 
     nbytes: int = 0  # of the tensors that were not allocated, and existed at its end
     obstacle: str | None = None  # what the constructor wanted, and could not have without memory
+    loops: bool = False  # whether it does thousands of small operations, which take less time in memory
+    invented: list[str] = field(default_factory=list)  # what a GPU that is not here was asked of its kind
     fetches: Fetches = field(default_factory=Fetches)
 
 
@@ -52,30 +54,24 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
     """
     import torch
 
-    from paramcount.modules.weightless import CHANCE, Weightless, without_missing_devices
+    from paramcount.modules.weightless import CHANCE, without_missing_devices
 
     attempt = Attempt()
     outputs = (_Output("stdout"), _Output("stderr"))
     failure: BaseException | None = None
     if device != "cpu":
-        weightless = Weightless(attempt)
-        try:
-            with _undisturbed(attempt, outputs), _plain_imports(weightless.paused), weightless.active():
-                made = construct()
-        except (ParamcountError, NeedsNetwork, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # whatever a user's constructor raises
-            if attempt.obstacle is None and isinstance(error, _NOT_OUR_DOING):
-                raise
-            failure = error
-        else:
-            if attempt.obstacle is None:
-                return made, (*_notes(attempt),)
-            # The constructor caught our error, and went on with a guess.
+        made, failure = _without_weights(construct, attempt, outputs, loops=False)
+        if attempt.loops:
+            attempt = Attempt()
+            made, failure = _without_weights(construct, attempt, outputs, loops=True)
+        if attempt.obstacle is None and failure is None:
+            return cast("Made", made), (*_notes(attempt),)
+        # If nothing failed, the constructor caught our error, and went on with a guess.
         if device == "meta":
             raise failure or BuildError(f"it cannot be built without memory: {attempt.obstacle}")
         _demand_memory(attempt, failure)
         attempt.fetches.clear()
+        attempt.invented.clear()
     with _undisturbed(attempt, outputs), without_missing_devices(attempt):
         unseeded, before = torch.initial_seed(), torch.get_rng_state()
         made = construct()
@@ -85,6 +81,24 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
         return made, (*_notes(attempt),)
     reason = attempt.obstacle or _told(failure)
     return made, (*_notes(attempt), Note("real-memory", "", f"built in real memory: {reason}"))
+
+
+def _without_weights(
+    construct: Callable[[], Made], attempt: Attempt, outputs: Iterable[_Output], *, loops: bool
+) -> tuple[Made | None, BaseException | None]:
+    """Return what ``construct`` makes where only small tensors are real, or what it raises if memory might mend it."""
+    from paramcount.modules.weightless import Weightless
+
+    weightless = Weightless(attempt, loops=loops)
+    try:
+        with _undisturbed(attempt, outputs), _plain_imports(weightless.paused), weightless.active():
+            return construct(), None
+    except (ParamcountError, NeedsNetwork, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # whatever a user's constructor raises
+        if attempt.obstacle is None and not attempt.loops and isinstance(error, _NOT_OUR_DOING):
+            raise
+        return None, error
 
 
 def _told(failure: BaseException | None) -> str:
@@ -100,6 +114,12 @@ def _notes(attempt: Attempt) -> Iterator[Note]:
     if refused := dict.fromkeys(attempt.fetches.refused):
         message = f"nothing is fetched, and the constructor went on without: {', '.join(refused)}"
         yield Note("network-refused", "", message)
+    if attempt.invented:
+        from paramcount.modules.gpu import ASSUMED
+
+        asked = ", ".join(dict.fromkeys(attempt.invented))
+        message = f"{asked} asked of a GPU that is not here, and got {ASSUMED}: the count may be another on yours"
+        yield Note("gpu-assumed", "", message)
 
 
 def _demand_memory(attempt: Attempt, failure: BaseException | None) -> None:
@@ -134,8 +154,10 @@ _CONTAINER = Path("/sys/fs/cgroup")
 
 @contextmanager
 def _undisturbed(attempt: Attempt, outputs: Iterable[_Output] = ()) -> Iterator[None]:
-    """Fetch nothing, and leave the settings of the whole process as they were."""
+    """Fetch nothing, ask no GPU that is not here, and leave the settings of the whole process as they were."""
     import torch
+
+    from paramcount.modules.gpu import missing_gpu
 
     dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
     random_state, python_random_state, numpy_state = torch.get_rng_state(), random.getstate(), _numpy_state()
@@ -144,6 +166,7 @@ def _undisturbed(attempt: Attempt, outputs: Iterable[_Output] = ()) -> Iterator[
         stack.enter_context(paused_collector())
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(no_downloads(attempt.fetches))
+        stack.enter_context(missing_gpu(attempt.invented.append))
         for output in outputs:
             stack.enter_context(output)
         try:

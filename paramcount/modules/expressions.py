@@ -90,7 +90,8 @@ def looked_up(text: str, module: ModuleType, place: str, candidates: Iterator[st
             if not hasattr(found, part):
                 listed = {f"{passed}{key}" for key in inside} or set(candidates)
                 listed = listed or {name for name in vars(module) if not name.startswith("_")}
-                hint = did_you_mean([f"{place}:{name}" for name in closest(text, listed)])
+                near = closest(text, listed) or (closest(text, vars(module)) if found is module else [])
+                hint = did_you_mean([f"{place}:{name}" for name in near])
                 if hint is None and listed:
                     hint = f"there is {', '.join(f'{place}:{name}' for name in sorted(listed)[:_MOST_NAMED])}"
                 raise UnknownTarget(f"{place} has no {text!r}", hint=hint)
@@ -120,11 +121,15 @@ def model_in(value: object, label: str) -> object:
 
     if isinstance(value, nn.Module):
         return value
-    models = [(how, each) for how, each in _items(value) if isinstance(each, nn.Module)]
-    if len(models) > 1:
-        named = ", ".join(f"'{label}{how}'" for how, _ in models[:_MOST_NAMED])
-        raise BuildError(f"{label} holds {len(models)} models", hint=f"name one: {named}")
-    return models[0][1] if models else value
+    models = {how: each for how, each in _items(value) if isinstance(each, nn.Module)}
+    if len(models) == 1:
+        return next(iter(models.values()))
+    deeper = [how + more for how, each in _items(value) for more, one in _items(each) if isinstance(one, nn.Module)]
+    if found := [*models] or deeper:
+        named = ", ".join(f"'{label}{how}'" for how in found[:_MOST_NAMED])
+        count = f"{len(models)} models" if models else "a model further down"
+        raise BuildError(f"{label} holds {count}", hint=f"name one: {named}")
+    return value
 
 
 def _items(value: object) -> Iterator[tuple[str, object]]:

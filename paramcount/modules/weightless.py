@@ -31,6 +31,15 @@ from paramcount.modules.compiler import by_plain_sizes
 # Elements up to which a tensor is real. One without values of its own yet (empty, random) is most likely a weight.
 LARGEST_COMPUTED = 1 << 16
 LARGEST_UNINITIALIZED = 1 << 8
+# The same of one that is drawn with a seed that the constructor gave, which it does to read what it draws: the mean of
+# a million values, say. Weights are drawn with a seed as well; so of those the first 2 million, 8 MB, are real.
+LARGEST_SEEDED = 1 << 21
+# A constructor that has done this many operations on a few elements each does so in a loop, for which an operation
+# without memory takes too long: it is run again, and has this many elements in all, 64 MB, for all that is not larger.
+BUSY = 1000
+FEW = 1 << 12
+LARGEST_BUSY = 1 << 22
+ALL_BUSY = 1 << 24
 
 # The seed of a generator from which a draw was skipped: all it gives from now on differs from what PyTorch would draw.
 # As a seed it goes wherever the generator's state goes, and ends when the constructor seeds anew.
@@ -49,19 +58,24 @@ class ValueNeeded(RuntimeError):
     """The constructor reads a value that only real memory would hold."""
 
 
+class Loops(BaseException):
+    """The constructor runs thousands of small operations, which take less time in memory."""
+
+
 class Log(Protocol):
     """Where the modes leave word of what they did."""
 
     nbytes: int
     obstacle: str | None
+    loops: bool
 
 
 class Weightless:
     """The two modes that together stand in for memory and for every device."""
 
-    def __init__(self, log: Log) -> None:
-        """Report to ``log``."""
-        self._tensors = _Tensors(log)
+    def __init__(self, log: Log, *, loops: bool = False) -> None:
+        """Report to ``log``; for a constructor that ``loops`` over small tensors, those are real."""
+        self._tensors = _Tensors(log, loops=loops)
         self._requests = _Requests(self._tensors)
 
     @contextmanager
@@ -200,19 +214,27 @@ def _traits(func: Any) -> _Traits:
 class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's own lack
     """Decides for each operation whether its result is real, and skips all writing of values nobody can read."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, *, loops: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the same
         self.log = log
         self.paused = False
+        self.loops = loops
+        self.largest = LARGEST_BUSY if loops else LARGEST_COMPUTED
+        self.real = _Storages()  # of tensors above the usual limit
+        self.elements = 0  # in those
+        self.small = 0  # operations on a few elements: those of unknown values, and those of drawn ones
+        self.shapes: dict[Any, tuple[torch.Size, tuple[int, ...], torch.dtype]] = {}  # of results, by the operation
         # Real storages without their values, because writing those was skipped, and meta storages that the constructor
         # itself wished for: both kept alive, so that no other tensor can come by the same address.
-        self.hollow: dict[int, torch.UntypedStorage] = {}
-        self.declared: dict[int, torch.UntypedStorage] = {}
-        self.shells: list[torch.UntypedStorage] = []  # what was not allocated
+        self.hollow = _Storages()
+        self.declared = _Storages()
+        self.shells = _Storages()  # what was not allocated
         self.unseeded = torch.default_generator.initial_seed()
         # Real storages with values that nobody seeded, kept alive for the same reason; none of parameters, which are
         # weights.
-        self.drawn: dict[int, torch.UntypedStorage] = {}
+        self.drawn = _Storages()
+        self.knows_all = True  # no tensor is without its values, none was drawn
+        self.follows_draws = True
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -246,7 +268,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         return _PLAIN_TENSORS.issuperset(map(type, tensors)) and not (self.hollow and any(map(self.is_hollow, tensors)))
 
     def is_too_large(self, tensor: torch.Tensor) -> bool:
-        return tensor.numel() > LARGEST_COMPUTED and not _is_foreign(tensor)
+        return tensor.numel() > self.largest and not _is_foreign(tensor)
 
     def stands_in(self, tensor: torch.Tensor) -> bool:
         """Whether the tensor is on the meta device by our choice, not the constructor's."""
@@ -257,23 +279,83 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         if not tensor.is_meta and address is not None:
             if _is_foreign(tensor):
                 raise self.need("values that are not there are written to memory that is not PyTorch's alone")
-            self.hollow[address] = tensor.untyped_storage()
+            self.knows_all = False
+            self.hollow.keep(address, tensor)
 
     def declare(self, made: Any) -> Any:
         for tensor in tree_iter(made):
             if isinstance(tensor, torch.Tensor) and (address := _address(tensor)) is not None:
-                self.declared[address] = tensor.untyped_storage()
+                self.knows_all = False
+                self.declared.keep(address, tensor)
         return made
 
     def saved(self, made: Any) -> Any:
         for tensor in (made,) if isinstance(made, torch.Tensor) else _tensors_in((made,)):
-            if tensor.is_meta and _address(tensor) is not None:
-                self.shells.append(tensor.untyped_storage())
+            if tensor.is_meta and (address := _address(tensor)) is not None:
+                self.knows_all = False
+                self.shells.keep(address, tensor)
         return made
 
     def saved_bytes(self) -> int:
-        nbytes = {shell._cdata: shell.nbytes() for shell in self.shells}  # noqa: SLF001
-        return sum(nbytes[address] for address in nbytes if _count_uses(address) > 1)  # not by this list alone
+        return sum(shell.nbytes() for address, shell in self.shells.items() if _count_uses(address) > 1)
+
+    def allows(self, numel: int, limit: int, *, is_seeded: bool = False) -> bool:
+        """Whether a tensor of so many elements is real. Of those above the usual limit not too many live at once."""
+        if numel <= limit:
+            return True
+        if not (self.loops and numel <= LARGEST_BUSY) and not (is_seeded and numel <= LARGEST_SEEDED):
+            return False
+        most = ALL_BUSY if self.loops else 2 * LARGEST_SEEDED
+        if self.elements + numel > most:
+            self.real.drop()
+            self.elements = sum(storage.nbytes() for storage in self.real.values()) // 4
+        return self.elements + numel <= most
+
+    def keep_real(self, made: Any, limit: int) -> Any:
+        """Take down what is real and above the usual limit."""
+        for tensor in (made,) if isinstance(made, torch.Tensor) else _tensors_in((made,)):
+            if tensor.numel() > limit and not tensor.is_meta and (address := _address(tensor)) is not None:
+                self.real.keep(address, tensor)
+                self.elements += tensor.numel()
+        return made
+
+    def is_seeded(self, generator: torch.Generator | None) -> bool:
+        """Whether the constructor gave the generator a seed, by which it may know what comes."""
+        generator = generator or torch.default_generator
+        return generator.initial_seed() not in (_ASTRAY, self.unseeded)
+
+    def count_small(self) -> None:
+        """Give up on a constructor that does small operations by the thousand on values that are not there."""
+        self.small += 1
+        if self.small > BUSY and not self.loops:
+            self.log.loops = True
+            raise Loops
+
+    def may_hurry(self, arguments: Iterable[Any]) -> bool:
+        """Whether an operation on these is nobody's business: its operands are real, and its result will be small."""
+        if _count_modes() != 1 or _transform_level() is not None:
+            return False
+        size = 1
+        for argument in arguments:
+            kind = type(argument)
+            if kind in _PLAIN_TENSORS:
+                if argument.is_meta or (self.hollow and self.is_hollow(argument)):
+                    return False
+                size *= argument.numel() or 1
+            elif kind not in _ATOMS:
+                return False
+        return size <= LARGEST_COMPUTED and (not self.drawn or self.forgets_draws())
+
+    def forgets_draws(self) -> bool:
+        """Whether it would take too long to follow what was drawn through thousands of operations: then all counts."""
+        self.small += 1
+        if self.small <= BUSY:
+            return False
+        self.drawn.clear()
+        self.follows_draws = False
+        self.knows_all = not (self.shells or self.hollow or self.declared)
+        sys.audit(CHANCE)
+        return True
 
     def need(self, what: str) -> ValueNeeded:
         self.log.obstacle = self.log.obstacle or what
@@ -295,13 +377,17 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             self.take_down(made)
 
     def take_down(self, made: Any) -> None:
+        if not self.follows_draws:
+            sys.audit(CHANCE)
+            return
         for tensor in _tensors_in(made if isinstance(made, list | tuple) else (made,)):
             if (
                 not tensor.is_meta
                 and not isinstance(tensor, nn.Parameter)
                 and (address := _address(tensor)) is not None
             ):
-                self.drawn[address] = tensor.untyped_storage()
+                self.knows_all = False
+                self.drawn.keep(address, tensor)
 
     def is_drawn(self, tensor: torch.Tensor) -> bool:
         return bool(self.drawn) and _address(tensor) in self.drawn
@@ -334,7 +420,9 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             return self.infer(func, traits, args, kwargs)
         if traits.is_view or (not traits.is_random and _certainly_small(func, traits, tensors, args)):
             return func(*args, **kwargs)
-        return self.compute(func, traits, args, kwargs)
+        # What is made of a tensor that was drawn to be read is as real as that.
+        known = max((tensor.numel() for tensor in tensors), default=0)
+        return self.compute(func, traits, args, kwargs, limit=max(LARGEST_COMPUTED, min(known, LARGEST_SEEDED)))
 
     def write(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
         """Write values, or not: a target that is large, or gets unknown values, is not worth the memory."""
@@ -416,8 +504,11 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             shell = by_plain_sizes(func, *args, **{**kwargs, "device": "meta"})
             size = shell.shape
         numel = size if isinstance(size, int) else prod(size)
-        if numel <= limit and not (traits.is_random and self.is_astray(kwargs.get("generator"))):
-            return func(*args, **{**kwargs, "device": "cpu"})
+        generator = kwargs.get("generator")
+        if not (traits.is_random and self.is_astray(generator)) and self.allows(
+            numel, limit, is_seeded=traits.is_random and self.is_seeded(generator)
+        ):
+            return self.keep_real(func(*args, **{**kwargs, "device": "cpu"}), limit)
         if traits.is_random:
             self.skip_draw(kwargs.get("generator"))
         if shell is None and func in _OF_DEFAULT_DTYPE:
@@ -440,28 +531,47 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             raise self.need(f"the outcome of {_name(func)} depends on values that are not there")
         if traits.is_random:
             self.skip_draw(kwargs.get("generator"))
-        return self.saved(self.infer_shape(func, args, {**kwargs, "device": "meta"} if "device" in kwargs else kwargs))
+        made = self.infer_shape(func, args, {**kwargs, "device": "meta"} if "device" in kwargs else kwargs)
+        if isinstance(made, torch.Tensor) and made.numel() <= FEW:
+            self.count_small()
+        return self.saved(made)
+
+    def shell(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
+        """Return what an operation gives, without values; for one like an earlier one without asking PyTorch again."""
+        key = None if traits.writes or traits.is_view else _outline((func, *args, *kwargs.items()))
+        if key is not None and key in self.shapes:
+            size, stride, dtype = self.shapes[key]
+            with _unasked(), _undispatched():
+                return torch.empty_strided(size, stride, dtype=dtype, device="meta")
+        made = by_plain_sizes(func, *_on_meta(args), **_on_meta(kwargs))
+        if key is not None and type(made) is torch.Tensor and _outline((made,)) and not made.storage_offset():
+            if len(self.shapes) >= _MOST_SHAPES:
+                self.shapes.clear()
+            self.shapes[key] = made.shape, made.stride(), made.dtype
+        return made
 
     def infer_shape(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         try:
-            return _shell(func, args, kwargs)
+            return self.shell(func, _traits(func), args, kwargs)
         except Exception as error:
             # It may be that only the meta device cannot do it, and that the constructor catches this.
             self.log.obstacle = self.log.obstacle or f"{_name(func)} fails: {str(error).partition(': ')[0][:80]}"
             raise
 
-    def compute(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
+    def compute(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs, *, limit: int) -> Any:
         """Compute what may be large only if it is not."""
         try:
-            shell = _shell(func, args, kwargs)
+            shell = self.shell(func, traits, args, kwargs)
         except Exception:  # noqa: BLE001  # no shape without values: compute it
             return func(*args, **kwargs)
         generator = kwargs.get("generator")
-        if any(result.numel() > LARGEST_COMPUTED for result in _tensors_in((shell,))):
+        if any(not self.allows(result.numel(), limit) for result in _tensors_in((shell,))):
             if traits.is_random:
                 self.skip_draw(generator)
             return self.saved(shell)
-        return self.saved(shell) if traits.is_random and self.is_astray(generator) else func(*args, **kwargs)
+        if traits.is_random and self.is_astray(generator):
+            return self.saved(shell)
+        return self.keep_real(func(*args, **kwargs), limit)
 
 
 class _Requests(TorchFunctionMode):
@@ -471,9 +581,14 @@ class _Requests(TorchFunctionMode):
         super().__init__()
         self.tensors = tensors
         self.handlers = _handlers()
+        self.steady = _STEADY
 
     def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         # A model asks thousands of times for what nobody here has a word in: its tensors' sizes, the grad mode.
+        tensors = self.tensors
+        if tensors.knows_all and not kwargs and func in self.steady and not tensors.paused and _is_steady(func, args):
+            with _undispatched():
+                return func(*args)
         handler = self.handlers.get(func)
         if handler is None and not kwargs:
             return func(*args)
@@ -502,13 +617,14 @@ class _Requests(TorchFunctionMode):
             or not self.tensors.is_alone()
         ):
             return self.place(func, args, kwargs)
-        if numel <= (LARGEST_UNINITIALIZED if func is torch.empty else LARGEST_COMPUTED):
+        limit = LARGEST_UNINITIALIZED if func is torch.empty else LARGEST_COMPUTED
+        if self.tensors.allows(numel, limit):
             with _undispatched():
-                return func(*args, **{**kwargs, "device": "cpu"})
+                made = func(*args, **{**kwargs, "device": "cpu"})
+            return made if numel <= limit else self.tensors.keep_real(made, limit)
         with _undispatched():
             made = func(*args, **{**kwargs, "device": "meta"})
-        self.tensors.shells.append(made.untyped_storage())
-        return made
+        return self.tensors.saved(made)
 
     def wrap(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Make a tensor of a single number, which is real, and else place it as any other."""
@@ -547,13 +663,20 @@ class _Requests(TorchFunctionMode):
         if (
             type(target) not in _PLAIN_TENSORS
             or not (_PLACES.issuperset(map(type, places)) or all(map(_is_place, places)))
-            or not _NUMBERS.issuperset(map(type, values))
+            or not (_NUMBERS.issuperset(map(type, values)) or (not target.is_meta and self.tensors.may_hurry(values)))
             or self.tensors.is_hollow(target)
             or not self.tensors.is_alone()
         ):
             return func(*args, **kwargs)
         with _undispatched():
             return func(*args)
+
+    def hurry(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Do a small operation on real tensors without a word to the dispatcher's mode."""
+        if (kwargs and not _ATOMS.issuperset(map(type, kwargs.values()))) or not self.tensors.may_hurry(args):
+            return func(*args, **kwargs)
+        with _undispatched():
+            return func(*args, **kwargs)
 
     def initialise(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Call a function of ``torch.nn.init``, unless it has nothing to say and nothing to write."""
@@ -578,7 +701,7 @@ class _Requests(TorchFunctionMode):
             if is_random:
                 tensors.skip_draw(generator)
             return target
-        if is_random and (target.numel() > LARGEST_COMPUTED or tensors.is_astray(generator)):
+        if is_random and (target.numel() > tensors.largest or tensors.is_astray(generator)):
             return func(*args, **kwargs)
         with _undispatched():
             made = func(*args, **kwargs)
@@ -764,6 +887,9 @@ _OPTIONS = {int, float, bool, type(None), torch.Generator}
 _SETTINGS = {*_OPTIONS, str}
 _SEQUENCES = {tuple, list, torch.Size}
 _PLACES = {int, type(None), type(...)}
+_ATOMS = {int, float, bool, str, type(None)}
+_NAMES = {torch.dtype, torch.device, torch.layout, torch.memory_format, type(torch.ops.aten.add.Tensor)}
+_MOST_SHAPES = 4096
 _HARMLESS_THREADS = {"tqdm._monitor"}  # which look at no tensor
 # For want of public ones: the way around all modes, and what tells of modes and of transforms, as by vmap.
 _undispatched = torch._C._DisableTorchDispatch  # noqa: SLF001
@@ -834,6 +960,38 @@ _EMPTY_FACTORIES = {
 }
 
 
+# Operations whose results have no more elements than the product of their operands has; also those that end in "_".
+_SHRINKING = """
+    abs acos add asin atan atan2 bitwise_and bitwise_or bitwise_xor ceil clamp clamp_max clamp_min copysign cos cosh div
+    eq erf exp exp2 expm1 float_power floor floor_divide fmod ge gt heaviside hypot le lerp log log10 log1p log2
+    logical_and logical_not logical_or lt maximum minimum mul ne neg pow reciprocal relu remainder round rsqrt sigmoid
+    sign sin sinh sqrt square sub tan tanh true_divide trunc
+    all amax amin any argmax argmin clone copy cross cumprod cumsum detach dot flatten flip inner item matmul max mean
+    median min mm mv norm outer permute prod ravel reshape roll sort squeeze std sum t transpose unbind unsqueeze var
+    view __bool__ __float__ __int__ __index__ __len__ __pow__ __rdiv__ __rpow__ __rsub__
+""".split()  # noqa: SIM905  # a list of 100 lines
+
+
+def _shrinking(ending: str = "") -> list[Any]:
+    names = [name + ending for name in _SHRINKING]
+    return [getattr(place, name) for place in (torch, torch.Tensor) for name in names if hasattr(place, name)]
+
+
+# Those whose result is no larger than the first operand if the second is a number; and those that write to the first.
+_INTO_FIRST = {*_shrinking("_"), torch.Tensor.__setitem__}
+_STEADY = {*_shrinking(), *_INTO_FIRST, torch.Tensor.__getitem__}
+
+
+def _is_steady(func: Any, args: Args) -> bool:
+    """Whether an operation on tensors that have their values makes none that is larger, and nobody else listens."""
+    return (
+        type(args[0]) in _PLAIN_TENSORS
+        and (len(args) == 1 or type(args[1]) in _NUMBERS or func in _INTO_FIRST)
+        and _count_modes() == 1
+        and _transform_level() is None
+    )
+
+
 @cache
 def _handlers() -> dict[Any, Handler]:
     return {
@@ -844,6 +1002,7 @@ def _handlers() -> dict[Any, Handler]:
             (nn.init.constant_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_), _Requests.initialise
         ),
         torch.tensor: _Requests.wrap,
+        **dict.fromkeys((*_shrinking(), *_shrinking("_")), _Requests.hurry),
         torch.Tensor.__getitem__: _Requests.index,
         torch.Tensor.__setitem__: _Requests.index,
         **_HANDLERS,
@@ -948,9 +1107,40 @@ def _certainly_small(func: Any, traits: _Traits, tensors: list[torch.Tensor], ar
     return bound <= LARGEST_COMPUTED
 
 
-def _shell(func: Any, args: Args, kwargs: Kwargs) -> Any:
-    """Return what an operation gives, without values."""
-    return by_plain_sizes(func, *_on_meta(args), **_on_meta(kwargs))
+def _outline(arguments: Iterable[Any]) -> tuple[Any, ...] | None:
+    """Return all of an operation and its arguments that its result's shape can depend on; None where that is unsure."""
+    outline: list[Any] = []
+    for argument in arguments:
+        kind = type(argument)
+        if kind in _PLAIN_TENSORS:
+            if not _is_simple(argument) or argument.dtype.is_complex:
+                return None
+            outline.append((argument.shape, argument.stride(), argument.dtype))
+        elif kind in _SEQUENCES:
+            if (inner := _outline(argument)) is None:
+                return None
+            outline.append(inner)
+        elif kind in _ATOMS or kind in _NAMES:
+            outline.append((kind, argument))
+        else:
+            return None
+    return tuple(outline)
+
+
+class _Storages(dict[int, torch.UntypedStorage]):
+    """Storages by their address, kept alive as long as a tensor has them: now and then the others are dropped."""
+
+    _limit = 1024
+
+    def keep(self, address: int, tensor: torch.Tensor) -> None:
+        if len(self) >= self._limit:
+            self.drop()
+        self[address] = tensor.untyped_storage()
+
+    def drop(self) -> None:
+        for gone in [address for address in self if _count_uses(address) == 1]:  # it is here alone
+            del self[gone]
+        self._limit = max(1024, 2 * len(self))
 
 
 def _fits(shape: torch.Size, target: torch.Size) -> bool:

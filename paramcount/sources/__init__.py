@@ -250,9 +250,22 @@ def unknown(word: str, candidates: Iterable[str], *, name: str | None = None) ->
     unprefixed = [candidate for candidate in candidates if candidate.partition(":")[2] == word]
     hint = (
         did_you_mean(unprefixed or closest(word if name is None else name, candidates))
+        or _on_the_hub(word)
         or "paramcount --help and the README list what a target can be"
     )
     return UnknownTarget(message, hint=hint, details=f"A target is one of\n{forms}")
+
+
+# https://huggingface.co/docs/hub/repositories
+_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+
+
+def _on_the_hub(word: str) -> str | None:
+    """Return what a word is written as that has the form of a repository's id, and is no path here."""
+    folder, _, name = word.partition("/")
+    if not _ID.fullmatch(word) or listed(folder) is not None or re.search(r"\.[a-z]\w{0,11}$", name):
+        return None
+    return f"a model on the hub is transformers:{word}, by its configuration, or hf://{word}, by its files"
 
 
 @contextmanager

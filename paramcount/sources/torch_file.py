@@ -33,7 +33,7 @@ from paramcount.files.torch_modules import Modules
 from paramcount.files.torch_parts import Named, Part, Parts, are_data, memory, shared, stored
 from paramcount.files.torch_tensors import Tensors, fields
 from paramcount.files.torch_zip import MalformedZip
-from paramcount.inventory import EXTRA_STATE, Inventory, Note
+from paramcount.inventory import EXTRA_STATE, Inventory, Note, Special
 from paramcount.pause import paused_collector
 from paramcount.sources import Target
 from paramcount.units import exact, plural, size
@@ -301,6 +301,8 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
     else:
         of_keys = state_keys.special(part, tensors if file is not None else (), parts)
         inventory = replace(inventory, form="state dict", special=(*inventory.special, *of_keys))
+        if path is None and part.path:
+            inventory = replace(inventory, special=(*inventory.special, Special(".".join(part.path), "part")))
     why = (
         "is empty in DeepSpeed's file, which keeps no shape of it" if sharded else "had no shape yet when it was saved"
     )

@@ -137,6 +137,11 @@ def _remote(name: str, word: str) -> _Found:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from transformers.utils.hub import cached_file
 
+    if written := _class(name):
+        raise UnknownTarget(
+            f"{word}: {name} is a class of transformers, and a model is built from a configuration",
+            hint=f"write it in Python: '{written}', or name a folder that holds its {_CONFIG}: transformers:DIR",
+        )
     failure: Exception | None = None
     try:
         # One question, once: transformers itself would ask six times, in half a minute, where there is no network.
@@ -152,6 +157,17 @@ def _remote(name: str, word: str) -> _Found:
             hint=did_you_mean(_near(name)) or f"name a folder that holds its {_CONFIG}: transformers:DIR",
         ) from error
     return _Found(Path(str(file)), name, is_offline=failure is not None)
+
+
+def _class(name: str) -> str | None:
+    """Return how a model that is named by its class is written as a target; None where there is no such class."""
+    import transformers
+
+    kind = getattr(transformers, name, None) if name.isidentifier() and name in dir(transformers) else None
+    config = getattr(kind, "config_class", None)
+    if not isinstance(kind, type) or not isinstance(config, type):
+        return None
+    return f"{kind.__module__}:{name}({config.__name__}())"
 
 
 # The configuration ----------------------------------------------------------------------------------------------------

@@ -346,3 +346,91 @@ print(told)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == f"{['paramcount.random'] * has_drawn}\n"
+
+
+def loops(rows: int = 3000) -> nn.Module:
+    """Normalise one element after the other, as quaternion layers do."""
+    torch.manual_seed(7)
+    weight = torch.FloatTensor(rows).uniform_(-1, 1)
+    for row in range(rows):
+        weight[row] /= torch.sqrt(weight[row] ** 2) + 0.0001
+    model = nn.Linear(2, 2)
+    model.register_parameter("extra", nn.Parameter(weight))
+    return model
+
+
+def test_a_constructor_that_loops_over_elements_has_them_in_memory() -> None:
+    """It is run anew as soon as that shows, and gives what PyTorch gives; what is large beside it has no memory."""
+    tries = []
+
+    def construct() -> nn.ModuleDict:
+        tries.append(1)
+        large = nn.Linear(4096, 4096)
+        return nn.ModuleDict({"looping": loops(), "large": large})
+
+    model, notes = build(construct)
+    assert (notes, len(tries)) == ((), 2)
+    assert model["large"].get_parameter("weight").is_meta
+    state = torch.get_rng_state()
+    assert torch.equal(model.get_parameter("looping.extra"), loops().get_parameter("extra"))
+    torch.set_rng_state(state)
+
+
+def test_a_constructor_that_catches_everything_is_run_anew_all_the_same() -> None:
+    """What it makes of the first try is nobody's model."""
+
+    def construct() -> nn.Module:
+        try:
+            return loops()
+        except BaseException:  # noqa: BLE001  # the point of it
+            return nn.Linear(1, 1)
+
+    model, notes = build(construct)
+    assert notes == ()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 3006
+
+
+def test_what_a_loop_makes_and_drops_is_not_kept_alive() -> None:
+    """Ten times the memory that all of a looping constructor's tensors may have at once goes by."""
+
+    def construct() -> nn.Module:
+        made = loops()
+        for _ in range(40):
+            torch.zeros(2_000_000).mul_(2)
+        made.register_buffer("last", torch.full((2_000_000,), 5.0))
+        return made
+
+    model, notes = build(construct)
+    assert notes == ()
+    assert model.get_buffer("last")[-1] == 5
+
+
+@pytest.mark.parametrize("draws", [1, 5])
+def test_what_a_seeded_generator_draws_is_pytorchs_own(draws: int) -> None:
+    """Also a million values, whose mean is a constant of the model; nothing is built twice for it."""
+    tries = []
+
+    def construct() -> nn.Module:
+        tries.append(1)
+        total = 0.0
+        for seed in range(draws):
+            generator = torch.Generator().manual_seed(seed)
+            values = torch.randn(1_000_000, generator=generator, dtype=torch.float64).to(torch.float32)
+            total += torch.tanh(values).pow(2).mean().item()
+        return nn.Linear(int(total * 1e6), 1)
+
+    model, notes = build(construct)
+    assert (notes, len(tries)) == ((), 1)
+    assert model.weight.shape == construct().weight.shape
+
+
+def test_the_first_draws_of_a_seeded_constructor_are_pytorchs_own() -> None:
+    def construct() -> nn.Module:
+        torch.manual_seed(11)
+        return nn.Linear(int(torch.rand(1_000_000).mean().item() * 1e6), 1)
+
+    model, notes = build(construct)
+    state = torch.get_rng_state()
+    assert notes == ()
+    assert model.weight.shape == construct().weight.shape
+    torch.set_rng_state(state)

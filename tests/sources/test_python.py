@@ -649,6 +649,12 @@ def test_a_target_is_what_a_person_would_write_in_python(folder: Path, expressio
         assert paramcount.count(f"net:{expression}").total == 4 * width
 
 
+def test_a_name_that_a_module_imports_is_among_the_closest(folder: Path) -> None:
+    write("net.py", EXPRESSIONS)
+    write("package/__init__.py", "from net import Net, Config\nother = 1\n")
+    assert failure("package:Nett").hint == "did you mean package:Net?"
+
+
 def test_arguments_go_to_what_an_expression_gives(folder: Path) -> None:
     write("net.py", EXPRESSIONS)
     assert paramcount.count("net.py:make", args={"width": 2}).total == 8
@@ -683,6 +689,12 @@ TWO = "name one: 'net.py:two()[\"a\"]', 'net.py:two()[\"b\"]'"
             UnknownTarget,
             "net.py: type object 'Net' has no attribute 'from_nam'",
             "did you mean net.py:Net.from_name('tiny')?",
+        ),
+        (
+            "net.py:[[Net(Config())]]",
+            BuildError,
+            "net.py:[[Net(Config())]] holds a model further down",
+            "name one: 'net.py:[[Net(Config())]][0][0]'",
         ),
         ("net.py:len([1])", BuildError, "net.py:len([1]) is of type int, not a model", None),
         (

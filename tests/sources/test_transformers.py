@@ -543,3 +543,28 @@ def test_what_computes_attention_has_no_parameters(kernel: str, tmp_path: Path) 
     assert paramcount.count(f"transformers:{file}").total == total
     file.write_text(json.dumps({**config.to_dict(), "attn_implementation": "flash_attention_2"}))
     assert paramcount.count(f"transformers:{file}", args={"attn_implementation": kernel}).total == total
+
+
+def test_a_class_is_told_as_one_and_the_hint_is_what_then_works() -> None:
+    with pytest.raises(UnknownTarget) as caught:
+        paramcount.count("transformers:BertModel")
+    assert caught.value.hint is not None
+    written = caught.value.hint.partition("'")[2].partition("'")[0]
+    assert paramcount.count(written).total == sum(
+        parameter.numel()
+        for parameter in on_meta(lambda: transformers.BertModel(transformers.BertConfig())).parameters()
+    )
+
+
+def test_an_id_without_a_prefix_is_told_with_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnknownTarget) as caught:
+        paramcount.count("meta-llama/Llama-2-7b-hf")
+    assert caught.value.hint is not None
+    assert "transformers:meta-llama/Llama-2-7b-hf" in caught.value.hint
+    assert "hf://meta-llama/Llama-2-7b-hf" in caught.value.hint
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for path in ("models/net", "org/model.pt"):  # what is meant for a path
+        with pytest.raises(UnknownTarget) as caught:
+            paramcount.count(path)
+        assert "transformers:" not in str(caught.value.hint)
