@@ -31,6 +31,8 @@ def visible_lines(text: str) -> str:
 
 def cell(text: str) -> str:
     """Return a text for a cell of a spreadsheet: what would be a formula is text, behind an apostrophe."""
+    if text[:1].isalnum() and text.isprintable() and "##" not in text:  # as nearly always
+        return text
     text = visible(text)
     return f"'{text}" if _FORMULA.match(text) else text
 

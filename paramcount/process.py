@@ -37,10 +37,21 @@ def run() -> NoReturn:
         os.dup2(2, 1)  # what a user's code prints at exit is no result either
     leave, os._exit = os._exit, sys.exit  # type: ignore[assignment]  # nor is the code it exits with
     with suppress(BaseException):
+        _end_children()
+    with suppress(BaseException):
         atexit._run_exitfuncs()  # noqa: SLF001  # while the exit code is still ours
     with suppress(OSError):
         sys.stderr.flush()
     leave(code)
+
+
+def _end_children() -> None:
+    """End the processes that models left behind, which multiprocessing would wait for at exit, maybe for ever."""
+    if "multiprocessing" in sys.modules:
+        from multiprocessing import active_children
+
+        for child in active_children():
+            child.kill()
 
 
 def _answer(args: list[str]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 
-from paramcount.grid import Cell, Grid, Result, Style
+from paramcount.grid import Grid, Result, Style
 from paramcount.harmless import cell
 
 _ENDING = "\r\n"  # told to the writer, which quotes a cell that holds any character of it
@@ -44,12 +44,13 @@ def separated(result: Result, delimiter: str) -> str:
 def _records(table: Grid) -> list[dict[str, object]]:
     """Return the rows by the keys of their columns, those that sum up the others first; what is not known is blank."""
     keys = [column.key for column in table.columns]
+    target = cell(table.subject)
     return [
-        {"target": cell(table.subject)}
-        | {key: _written(value) for key, value in zip(keys, row.cells, strict=True) if value is not None}
+        {"target": target}
+        | {
+            key: cell(value) if type(value) is str else value
+            for key, value in zip(keys, row.cells, strict=True)
+            if value is not None
+        }
         for row in (*table.totals, *table.rows)
     ]
-
-
-def _written(value: Cell) -> object:
-    return cell(value) if isinstance(value, str) else value

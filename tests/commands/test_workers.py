@@ -179,3 +179,13 @@ def test_a_program_that_is_killed_leaves_no_worker_behind(folder: Path) -> None:
             return  # nobody has asked for its exit code yet
         time.sleep(0.05)
     raise AssertionError("the worker goes on")
+
+
+def test_what_a_model_leaves_running_does_not_keep_the_program(folder: Path) -> None:
+    (folder / "net.py").write_text(
+        "import multiprocessing, time\nfrom torch import nn\ndef Net():\n"
+        "    multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,)).start()\n"
+        "    return nn.Linear(3, 2)\n"
+    )
+    argv = [sys.executable, "-m", "paramcount", "net.py:Net", "--value", "total"]
+    assert subprocess.run(argv, stdout=subprocess.PIPE, timeout=100, check=True).stdout == b"8\n"
