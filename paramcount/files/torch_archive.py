@@ -106,18 +106,19 @@ def _constants(file: Ranges, entries: dict[str, Entry], root: str, program: obje
 
     Weights that operators packed are put into the module they were in: ``torch.jit.freeze()`` makes constants of them.
     """
-    held = {name: each for name, each in entries.items() if name.startswith(f"{root}/constants/")}
+    folder = f"{root}/constants/"
+    held = {name: each for name, each in entries.items() if name.startswith(folder)}
     pickled = entries.get(f"{root}/constants.pkl")
     if not held or pickled is None or not isinstance(program, Record) or not isinstance(program.state, Pairs):
         return sum(each.size for each in held.values())
     storages, tensors, size = Storages(), Tensors(), 0
     values = load(Cursor(torch_zip.content(file, pickled, most=MOST_BYTES)), storages.of)
-    _demand_stored(storages, entries, f"{root}/constants/")
+    _demand_stored(storages, entries, folder)
     for number, value in enumerate(values if isinstance(values, tuple) else ()):
         if torch_packed.packed_object(value) is not None:
             program.state.flat += (f"constant_{number}", value)
         elif (tensor := tensors.of(value)) is not None and tensor.storage is not None:
-            size += held[f"{root}/constants/{tensor.storage.key}"].size
+            size += held[f"{folder}{tensor.storage.key}"].size
     return size
 
 

@@ -46,6 +46,7 @@ _CONTAINERS = (Record, Pairs, list, tuple)  # what can be, or hold, a tensor
 
 
 _WEIGHT = re.compile(r"(?:.*[._])?(?:weight|bias|kernel|embedding)s?(?:_.*)?")  # the key of a layer's tensor
+_BELOW_PARTS = 2  # levels at which the keys have been looked at, as the part was chosen
 _MOST_COMPARED = 10_000  # tensors
 
 
@@ -93,13 +94,13 @@ class Parts:
             if self.is_other_state(part.value):
                 return None
             is_known = bool(part.path) or _is_state_dict(part.value)
-            is_known = is_known or not any(map(_is_a_trainers, inside))
             is_flat = is_known or any(
                 not _is_a_trainers(key) and self.modules.tensors.of(value) for key, value in inside.items()
             )
             without = frozenset(key for key in inside if self._is_no_weight(key, inside, is_known, is_flat))
             key = self._first(_WEIGHTS, inside) or self._lone(inside)
-            holding = [each for each in inside if each not in without and self.holds_tensors(inside[each])]
+            found = (each for each in inside if each not in without and self.holds_tensors(inside[each]))
+            holding = list(islice(found, 2))  # enough to tell whether there are several
             if key is None and len(holding) == 1 and self._may_be_copy(holding[0], inside):
                 key = holding[0]
             if key is None and holding:
@@ -202,10 +203,15 @@ class Parts:
         """Return the module that a part is, or that holds the several of which it consists; None of other parts."""
         if isinstance(part.value, Record) and self.modules.of(part.value):
             return part.value
-        held = {key: each for key, each in self.children(part.value).items() if key not in part.without}
-        held = {key: each for key, each in held.items() if self.modules.of(each) or self.holds_tensors(each)}
-        are_modules = all(self.modules.of(each) for each in held.values())
-        return self.modules.holding(held) if held and are_modules else None
+        held: dict[str, object] = {}
+        for key, each in self.children(part.value).items():
+            if key in part.without:
+                continue
+            if self.modules.of(each):
+                held[key] = each
+            elif self.holds_tensors(each):
+                return None
+        return self.modules.holding(held) if held else None
 
     def at(self, path: str) -> Part | None:
         """Return the part at a dotted path, whose keys may have dots themselves; None if there is none."""
@@ -269,10 +275,10 @@ class Parts:
         naming = Naming(self.modules.stored)
         tensor_of = self.modules.tensors.of
         own = part.path[-1] if part.path else "tensor"
-        waiting: list[tuple[str, Iterator[tuple[str, object]]]] = [("", iter([("", part.value)]))]
+        waiting: list[tuple[str, object, Iterator[tuple[str, object]]]] = [("", None, iter([("", part.value)]))]
         seen: set[int] = set()
         while waiting:
-            above, values = waiting[-1]
+            above, holder, values = waiting[-1]
             for key, value in values:
                 name = naming.below(above, key)
                 self._visit(len(waiting) - 1)
@@ -284,16 +290,22 @@ class Parts:
                     yield Named(name or own, value, tensor)
                     continue
                 children = self.children(value)
+                if not children or any(value is each for _, each, _ in waiting):  # an object may refer to its owner
+                    continue
                 if len(waiting) == 1 and part.without:
                     children = {each: children[each] for each in children if each not in part.without}
-                if len(waiting) > 1 and self.is_other_state(value):
+                if len(waiting) > 1 and (self.is_other_state(value) or self._is_beside(key, holder, len(waiting))):
                     if not once:
                         self._inner_states[id(value)] = (name, value)
                     continue
-                waiting.append((name, iter(children.items())))
+                waiting.append((name, value, iter(children.items())))
                 break
             else:
                 waiting.pop()
+
+    def _is_beside(self, key: str, holder: object, depth: int) -> bool:
+        """Whether a value of a mapping within another lies beside the weights, by its key; a module has its own."""
+        return depth > _BELOW_PARTS and _NO_WEIGHTS.fullmatch(key) is not None and self.modules.of(holder) is None
 
     def _look_over(self, entries: int) -> None:
         self._entries += entries

@@ -80,6 +80,14 @@ def test_modules_states_are_weights_whatever_they_are_called(tmp_path: Path) -> 
     assert all(f"{key} (" in _left_out(inventory) for key in (*beside, "opt"))
 
 
+def test_what_lies_beside_the_weights_of_each_part_is_left_out(tmp_path: Path) -> None:
+    actor = {"net": _net().state_dict(), "ema": _net().state_dict(), "optimizer": _optimizer(_net()).state_dict()}
+    torch.save({"actor": actor, "critic": {"net": _net().state_dict()}}, tmp_path / "agent.pt")
+    inventory = _read(tmp_path / "agent.pt")
+    assert _total(inventory) == 2 * RIGHT
+    assert all(f"actor.{key} (" in _left_out(inventory) for key in ("ema", "optimizer"))
+
+
 def test_the_state_of_an_optimizer_in_tuples_is_left_out_and_said(tmp_path: Path) -> None:
     # capture() of https://github.com/graphdeco-inria/gaussian-splatting/blob/main/scene/gaussian_model.py
     shapes = (10, 3), (10, 1, 3), (10, 15, 3), (10, 3), (10, 4), (10, 1)
@@ -176,7 +184,8 @@ def test_an_object_whose_class_is_gone_gives_its_modules(monkeypatch: pytest.Mon
     learner.model, learner.opt, learner.loss, learner.owner = _net(), _optimizer(_net()), nn.CrossEntropyLoss(), learner
     torch.save(learner, tmp_path / "learner.pth")
     agent.actor, agent.critic, agent.step = _net(), nn.BatchNorm1d(5), 3
-    agent.again = agent.actor
+    agent.again, agent.trainer = agent.actor, gone.Learner()
+    agent.trainer.owner, agent.trainer.opt = agent, _optimizer(_net())
     torch.save(agent, tmp_path / "agent.pt")
     monkeypatch.delitem(sys.modules, "gone")
     assert _total(_read(tmp_path / "learner.pth")) == RIGHT
