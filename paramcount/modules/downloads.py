@@ -164,6 +164,8 @@ class _Weights:
             "torch.jit._serialization:load": self._whole,
             "safetensors.torch:load_model": self._load_into,
             "open_clip.factory:load_checkpoint": self._load_into,
+            "timm.models._builder:load_pretrained": self._loader,
+            "efficientnet_pytorch.utils:load_pretrained_weights": self._loader,
             # A model, built and filled.
             "torch.nn.modules.module:Module.load_state_dict": self._fill,
             "transformers.modeling_utils:PreTrainedModel.from_pretrained": self._transformers,
@@ -255,6 +257,16 @@ class _Weights:
     def _load_into(self, original: Substitute, *args: Any, **kwargs: Any) -> Any:
         file = _argument(args, kwargs, 1, "filename", "checkpoint_path")
         return ([], []) if self._is_missing(file) else original(*args, **kwargs)
+
+    def _loader(self, original: Substitute, *args: Any, **kwargs: Any) -> Any:
+        """Let a function that does no more than fill a model stumble over weights that are not there."""
+        skipped = len(self._fetches.skipped)
+        try:
+            return original(*args, **kwargs)
+        except Exception:
+            if len(self._fetches.skipped) == skipped:
+                raise
+            return None
 
     def _fill(self, original: Substitute, model: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
         if self._fetches.skipped and isinstance(state_dict, Mapping):

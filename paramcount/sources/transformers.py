@@ -270,6 +270,13 @@ def _constructor(config: Any, found: _Found, target: Target) -> Callable[[], nn.
     automatic = "AutoModel" if named is None else next((key for key in own if own[key].endswith(f".{named}")), "")
     if named is None or (automatic and target.trust_remote_code):
         factory = getattr(transformers, automatic)
+        if (
+            target.trust_remote_code and not found.is_offline and automatic in own
+        ):  # nothing is fetched any more while the model is built
+            from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+            with failures_of(target.word):
+                get_class_from_dynamic_module(own[automatic], found.name)
         return lambda: factory.from_config(deepcopy(config), trust_remote_code=target.trust_remote_code)
     with failures_of(target.word):
         architecture: Any = getattr(transformers, named, None)

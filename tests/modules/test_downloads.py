@@ -153,11 +153,13 @@ def test_the_length_of_an_unfetched_tensor_is_no_zero() -> None:
         build(construct)
 
 
-def test_timms_weights_are_skipped() -> None:
+@pytest.mark.parametrize("name", ["resnet18", "tnt_s_patch16_224"])
+def test_timms_weights_are_skipped(name: str) -> None:
+    """Also where timm rearranges them before it loads them."""
     import timm
 
-    model, notes = build(lambda: timm.create_model("resnet18", pretrained=True, num_classes=0, in_chans=1))
-    assert total(model) == total(timm.create_model("resnet18", num_classes=0, in_chans=1))
+    model, notes = build(lambda: timm.create_model(name, pretrained=True, num_classes=0, in_chans=1))
+    assert total(model) == total(timm.create_model(name, num_classes=0, in_chans=1))
     assert [note.code for note in notes] == ["weights-skipped"]
 
 
