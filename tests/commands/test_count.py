@@ -292,7 +292,7 @@ def test_a_bug_of_our_own_costs_one_target_and_exits_70(run: Run, monkeypatch: p
 
 
 def test_an_interrupt_exits_130_and_keeps_what_is_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(word: str, **_keywords: object) -> paramcount.Report:
+    def interrupted(word: str, *_how: object, **_keywords: object) -> paramcount.Report:
         if word == "second":
             raise KeyboardInterrupt
         return paramcount.Report.of(python_source_inventory())
@@ -302,7 +302,7 @@ def test_an_interrupt_exits_130_and_keeps_what_is_counted(run: Run, monkeypatch:
 
         return read(nn.Linear(1, 1), target="first", source="module")
 
-    monkeypatch.setattr(paramcount, "count", interrupted)
+    monkeypatch.setattr("paramcount.commands.count.count_word", interrupted)
     outcome = run("first", "second", "third", "-f", "json")
     assert outcome.code == 130
     assert [report["target"] for report in outcome.json["reports"]] == ["first"]
