@@ -414,6 +414,11 @@ def faults(report: Report) -> list[Remark]:
     return [Remark(f"{report.target}: {said.text}", fault=True) for said in _notes(report.notes) if said.fault]
 
 
+def dangers(report: Report) -> list[str]:
+    """Return what everybody has to know who may load the file, whatever else a result says of it."""
+    return [f"{report.target}: {note.code}: {note.message}" for note in report.notes if note.code == "calls"]
+
+
 def _sizes(report: Report) -> Remark:
     counts = report.dtypes
     dtypes = ", ".join(counts if len(counts) == 1 else (f"{dtype} {exact(count)}" for dtype, count in counts.items()))

@@ -21,6 +21,7 @@ from paramcount.commands.specs import Jobs, Names, ShardOf, job, mistakes, shard
 from paramcount.errors import ParamcountError, UsageError, closest, did_you_mean, gravest
 from paramcount.grid import Grid, Result, Style
 from paramcount.harmless import visible
+from paramcount.outline import dangers
 from paramcount.renderers import renderer
 from paramcount.urls import shown
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from paramcount.verdicts import Checked
 
 Format = Literal["table", "markdown", "json", "github", "gitlab", "junit", "sarif"]
+_WITH_NOTES = {"table", "markdown", "json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ def check(
         if result.models or format_name != "table":
             shaped = for_servers(format_name, result)
             stdout.write(renderer(format_name).render(shaped, session.style(sys.stdout)))
+        if format_name not in _WITH_NOTES:
+            session.warn(danger for model in result.models if model.report for danger in dangers(model.report))
         if annotations and os.environ.get("GITHUB_ACTIONS") == "true":
             _tell_github(result, annotate=format_name != "github")
     return gravest([*session.exit_codes, *(model.verdict.exit_code for model in result.models)])

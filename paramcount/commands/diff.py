@@ -15,6 +15,7 @@ from paramcount.commands.session import Output, Session
 from paramcount.commands.specs import job
 from paramcount.errors import EXIT_DIFFERS, UsageError, closest, did_you_mean, gravest
 from paramcount.grid import Grid
+from paramcount.outline import dangers
 from paramcount.renderers import renderer
 from paramcount.urls import shown
 from paramcount.words import count_word
@@ -113,7 +114,10 @@ def _side(session: Session, word: str, models: Config | None) -> Side | Failure:
         else Job(shown(word), shown(word), lambda: count_word(word, reading.read))
     )
     (result,) = count_all(session, [counting])
-    return result if isinstance(result, Failure) else Side.of(result, shown(word))
+    if isinstance(result, Failure):
+        return result
+    session.warn(dangers(result))
+    return Side.of(result, shown(word))
 
 
 def _locked(name: str, models: Config) -> Side:

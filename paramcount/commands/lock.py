@@ -15,6 +15,7 @@ from paramcount.commands.session import Output, Session
 from paramcount.commands.specs import Jobs, Names, job
 from paramcount.errors import EXIT_DIFFERS, Interrupted, UsageError, gravest
 from paramcount.harmless import visible
+from paramcount.outline import dangers
 from paramcount.units import plural
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def lock(
         )
         if any(isinstance(result, Failure) and isinstance(result.error, Interrupted) for result in results):
             return gravest(session.exit_codes)  # what is not whole is not written
+        session.warn(danger for result in results if not isinstance(result, Failure) for danger in dangers(result))
         # What the lock says of a model that could not be counted stays; an interrupt leaves the rest out.
         counted = {
             spec.name: Entry.of(result)

@@ -62,7 +62,7 @@ def note_storage(call: Record) -> None:
     made, args = call.callable, call.args
     if not isinstance(made, Global) or made.name != "_load_from_bytes" or not isinstance(args, tuple) or not args:
         return
-    cursor = Cursor(_bytes(args[0]))
+    cursor = Cursor(held_bytes(args[0]))
     try:
         for _ in range(_MARKERS):
             load(cursor, storage)
@@ -73,7 +73,7 @@ def note_storage(call: Record) -> None:
         call.known = found._replace(key=f"call {id(call)}")
 
 
-def _bytes(value: object) -> bytes:
+def held_bytes(value: object) -> bytes:
     """Return bytes, which protocols before 3 have as text to be encoded, as far as they were kept."""
     if isinstance(value, Record) and isinstance(value.args, tuple) and value.args:
         value = value.args[0]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from paramcount.errors import UnreadableFile
 from paramcount.files.pickles import MOST_BYTES, Cursor, Global, MalformedPickle, Pairs, Record, load
 from paramcount.files.ranges import Ranges
+from paramcount.files.risky_calls import RiskyCalls
 from paramcount.files.torch_tensors import class_name, fields, sizes
 from paramcount.inventory import Note
 
@@ -32,6 +33,7 @@ class Checkpoint:
 
     state: Pairs  # nested as it was, its tensors as torch.save pickles those that have no data
     files: frozenset[str]  # the names of those that the data are in
+    calls: RiskyCalls  # that loading it would make
 
 
 def is_data(name: str) -> bool:
@@ -46,13 +48,20 @@ def read(file: Ranges, data: int = 0) -> Checkpoint:
         UnreadableFile: they are none.
 
     """
+    calls = RiskyCalls()
+    with calls.said_on_failure():
+        return _read(file, data, calls)
+
+
+def _read(file: Ranges, data: int, calls: RiskyCalls) -> Checkpoint:
     try:
         if file.size > MOST_BYTES:
             raise MalformedPickle("it is too large")
-        root = load(Cursor(file.read(0, file.size)), _refuse, pieces=min(data // _PIECE, _MOST_PIECES))
+        pieces = min(data // _PIECE, _MOST_PIECES)
+        root = load(Cursor(file.read(0, file.size)), _refuse, watcher=calls, pieces=pieces)
         if not isinstance(root, Record) or class_name(root) != "Metadata":
             raise MalformedPickle("it describes no checkpoint")
-        return Checkpoint(_state(_attributes(root)), frozenset(_files(_attributes(root))))
+        return Checkpoint(_state(_attributes(root)), frozenset(_files(_attributes(root))), calls)
     except MalformedPickle as error:
         message = f"{file.name} is no metadata of torch.distributed.checkpoint: {error}"
         raise UnreadableFile(message, hint="if PyTorch loads it, please report this; if not, fetch it again") from error

@@ -181,6 +181,16 @@ class Idiom(Protocol):
         """
 
 
+class Watcher(Protocol):
+    """Sees what loading a pickle would import and call."""
+
+    def named(self, value: Global) -> None:
+        """See a name that would be imported, once."""
+
+    def called(self, call: Record) -> None:
+        """See a call that would be made; ``copyreg.__newobj__`` makes an object without running its constructor."""
+
+
 class Memo:
     """The values that a pickle remembers, by number."""
 
@@ -227,7 +237,7 @@ def load(
     persistent: Callable[[object], object],
     idiom: Idiom | None = None,
     *,
-    called: Callable[[Record], None] = lambda _: None,
+    watcher: Watcher | None = None,
     pieces: int = 0,
 ) -> object:
     """Return the value of the next pickle, of which nothing was imported and nothing called.
@@ -240,7 +250,7 @@ def load(
         cursor: where the pickle begins; after it, that is where it has ended.
         persistent: says what a persistent id stands for.
         idiom: what of it can be read at once.
-        called: is given each call that is not made.
+        watcher: sees each import and each call that is not made.
         pieces: how many pieces of data there are that it describes, for each of which it may take more than others.
 
     Raises:
@@ -248,14 +258,14 @@ def load(
 
     """
     start = cursor.position
-    machine = _Machine(cursor, persistent, idiom, called)
+    machine = _Machine(cursor, persistent, idiom, watcher)
     machine.turns += pieces * _OPERATIONS_EACH // _AT_ONCE
     machine.most_memory += pieces * _MEMORY_EACH
     try:
         return _run(machine)
     except _Reread:
         cursor.go_back(start)
-        again = _Machine(cursor, persistent, called=called)
+        again = _Machine(cursor, persistent, watcher=watcher)
         again.turns = machine.turns  # what was done once is not done again for nothing
         return _run(again)
 
@@ -284,10 +294,10 @@ class _Machine:
         cursor: Cursor,
         persistent: Callable[[object], object],
         idiom: Idiom | None = None,
-        called: Callable[[Record], None] = lambda _: None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.cursor = cursor
-        self.called = called
+        self.watcher = watcher
         self.persistent = persistent
         self.idiom = idiom
         self.stack: list[object] = []
@@ -379,8 +389,7 @@ class _Machine:
 
     def text(self, length: int) -> None:
         data = self.counted(length)
-        # Never an error: a name is only shown, and a lone surrogate could not be.
-        value = data if isinstance(data, Blob) else data.decode("utf-8", "backslashreplace")
+        value = data if isinstance(data, Blob) else decoded(data)
         self.push_large(value, _HEAD if isinstance(value, Blob) else sys.getsizeof(value))
 
     def counted(self, length: int) -> bytes | Blob:
@@ -404,8 +413,8 @@ class _Machine:
         self.push_large(value, sys.getsizeof(value))
 
     def raw_text(self) -> None:
-        value = self.cursor.line().decode("raw_unicode_escape").encode("utf-8", "surrogatepass")
-        self.push_large(value.decode("utf-8", "backslashreplace"), 4 * len(value) + _CONTAINER)
+        value = self.cursor.line().decode("raw_unicode_escape")
+        self.push_large(value, 4 * len(value) + _CONTAINER)
 
     def integer_line(self) -> None:
         line = self.cursor.line()
@@ -426,10 +435,12 @@ class _Machine:
         if isinstance(target, list):
             target.extend(values)
         elif isinstance(target, Record):
+            self.see_method(target, ("extend", "append", "add"), values)
             if not isinstance(target.items, list):
                 target.items = []
             target.items.extend(values)
         else:
+            self.see_method(target, ("append",), values)
             raise MalformedPickle("it appends to what is no sequence")
 
     def set_items(self, values: list[object], target: object) -> None:
@@ -437,6 +448,7 @@ class _Machine:
         if isinstance(target, Record):
             pairs = target.pairs = target.pairs or Pairs()
         if not isinstance(pairs, Pairs) or len(values) % 2:
+            self.see_method(target, ("__setitem__",), values)
             raise MalformedPickle("it sets items of what is no mapping")
         self.spend(_REFERENCE * len(values))
         pairs.flat.extend(values)
@@ -465,22 +477,60 @@ class _Machine:
         if known is None:
             self.spend(_GLOBAL + sys.getsizeof(module) + sys.getsizeof(name))
             known = self.globals[module, name] = Global(module, name)
+            if self.watcher is not None:
+                self.watcher.named(known)
         self.stack.append(known)
 
-    def record(self, callable_: object, args: object) -> None:
-        record = Record(callable_, args)
-        self.called(record)
+    def record(self, callable_: object, args: object, keywords: object = None, *, is_bare: bool = False) -> None:
+        record = Record(callable_, args if keywords is None else (args, keywords))
+        if self.watcher is not None:
+            self.watcher.called(_bare(callable_, args, keywords) if is_bare else record)
         self.push(record, _RECORD)
+
+    def see_method(self, target: object, names: Sequence[str], values: object) -> None:
+        """See the calls of a name's attributes, and of what an object's state has put in its methods' place.
+
+        Pickle sets a state last: no pickler goes on with an object after it.
+        """
+        if self.watcher is None:
+            return
+        args = tuple(values) if isinstance(values, list) else (values,)
+        if isinstance(target, Global):
+            self.watcher.called(Record(Global(target.module, f"{target.name}.{names[0]}"), args))
+        elif isinstance(target, Record) and target.state is not None:
+            for part in target.state if isinstance(target.state, tuple) else (target.state,):
+                if isinstance(part, Pairs):
+                    self.spend(_REFERENCE * len(part.flat))  # for the time that it takes to look at each
+                    for method in (value for name, value in part.items() if name in names):
+                        self.watcher.called(Record(method, args))
 
     def build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
+        self.see_method(target, ("__setstate__",), state)
         if not isinstance(target, Record):
             raise MalformedPickle("it sets the state of what has none")
         target.state = state
 
     def refuse_buffer(self) -> NoReturn:
         raise MalformedPickle("it refers to buffers outside of itself")
+
+
+def _bare(kind: object, args: object, keywords: object) -> Record:
+    """Return the call that makes an object of a class without running its constructor."""
+    given = [*args] if isinstance(args, tuple) else [args]
+    return Record(_NEW_OBJECT, (kind, *given, *([keywords] if isinstance(keywords, Pairs) and keywords.flat else [])))
+
+
+_NEW_OBJECT = Global("copyreg", "__newobj__")
+
+
+def decoded(data: bytes) -> str:
+    """Return text as Python's unpickler reads it, lone surrogates too; bytes that are no text, by their escapes."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "backslashreplace")
 
 
 def _decimal(line: bytes) -> int:
@@ -621,10 +671,15 @@ def _reduce(machine: _Machine) -> None:
     machine.record(machine.stack.pop(), args)
 
 
+def _new(machine: _Machine) -> None:
+    args = machine.stack.pop()
+    machine.record(machine.stack.pop(), args, is_bare=True)
+
+
 def _new_with_keywords(machine: _Machine) -> None:
     keywords = machine.stack.pop()
     args = machine.stack.pop()
-    machine.record(machine.stack.pop(), (args, keywords))
+    machine.record(machine.stack.pop(), args, keywords, is_bare=True)
 
 
 def _instance(machine: _Machine) -> None:
@@ -707,7 +762,7 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], object]] = {
     b"c": _global,
     b"\x93": _stack_global,
     b"R": _reduce,
-    b"\x81": _reduce,  # NEWOBJ: a class and its arguments
+    b"\x81": _new,
     b"\x92": _new_with_keywords,
     b"i": _instance,
     b"o": _object,

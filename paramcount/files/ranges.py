@@ -238,6 +238,28 @@ def _piped(word: str, stream: BinaryIO, most: int) -> bytes:
         raise _unreadable(word, error) from error
 
 
+class Held:
+    """A file that is in memory as a whole."""
+
+    is_far = False
+
+    def __init__(self, name: str, data: bytes) -> None:
+        """Take its bytes, and the name that messages give it."""
+        self.name = name
+        self.size = self.known_size = len(data)
+        self._data = data
+
+    def upto(self, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start``, or what there is of them."""
+        return self._data[start : start + length]
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes from ``start``."""
+        if start < 0 or length < 0 or start + length > self.size:
+            raise UnreadableFile(f"{self.name} ends after {self.size:,} bytes, and should go on: it is cut short")
+        return self._data[start : start + length]
+
+
 class _Local:
     is_far = False
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from paramcount.errors import UnreadableFile
+from paramcount.errors import ParamcountError, UnreadableFile
 from paramcount.files import arrays, foreign, tars, torch_export, torch_packed, torch_zip
-from paramcount.files.calls import Calls, would_call
 from paramcount.files.kinds import demand_kind
 from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, Pairs, Record, load
-from paramcount.files.ranges import Ranges
+from paramcount.files.ranges import Held, Ranges
+from paramcount.files.risky_calls import RiskyCalls
 from paramcount.files.torch_idiom import TensorIdiom
 from paramcount.files.torch_tensors import Storage, Storages, Tensor, Tensors
-from paramcount.files.torch_zip import Entry, MalformedZip
+from paramcount.files.torch_zip import AlikeEntries, Entry, MalformedZip
 from paramcount.inventory import Note
 
 # torch/serialization.py: MAGIC_NUMBER, PROTOCOL_VERSION, and the longest of the file's other markers.
@@ -27,6 +28,7 @@ _BYTES_EACH = 1000
 _MOST_EXPECTED = 50_000
 _LARGEST_CODE = 16 * 2**20
 _LONGEST_WORD = 16  # bytes
+_LEGACY_PICKLES = 5  # the magic number, the version, the machine, the object, and the keys of its storages
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Archive:
     code: dict[str, str] = field(default_factory=dict)  # what TorchScript compiled, by the module it was in
     stored: int = 0  # tensors whose data lie in the file, each at a place of its own, as far as that is known
     constants: int = 0  # bytes of tensors that a program keeps outside of its modules
-    calls: str = ""  # what loading it would call, as os.system('…'), of what no checkpoint needs
+    calls: RiskyCalls = field(default_factory=RiskyCalls)  # that loading it would make
     elements: Callable[[Tensor], bytes | None] = lambda _: None  # of a small tensor, as long as the file is open
     notes: tuple[Note, ...] = ()  # what there is to say of how it was saved
 
@@ -51,47 +53,90 @@ def read(file: Ranges) -> Archive:
         UnreadableFile: it is none, is damaged, or exceeds what a checkpoint's structure can take.
 
     """
+    calls = RiskyCalls(_nested)
+    with calls.said_on_failure():
+        return _read(file, calls)
+
+
+def _read(file: Ranges, calls: RiskyCalls) -> Archive:
     start = file.upto(0, foreign.START)
     try:
         if tars.is_tar(start):
-            return _in_tar(file)
-        return _zipped(file) if start.startswith(_ZIP) else _legacy(file, start)
+            return _in_tar(file, calls)
+        return _zipped(file, calls) if start.startswith(_ZIP) else _legacy(file, start, calls)
     except (MalformedPickle, MalformedZip) as error:
         raise UnreadableFile(f"{file.name}: {error}", hint=HINT) from error
 
 
-def _in_tar(file: Ranges) -> Archive:
+def _in_tar(file: Ranges, calls: RiskyCalls) -> Archive:
     member, note = tars.weights(file)
     if tars.is_tar(member.upto(0, foreign.START)):
         raise UnreadableFile(f"{member.name} is a tar archive in another", hint="unpack it, and count the file in it")
-    return replace(read(member), notes=(note,))
+    return replace(_read(member, calls), notes=(note,))
 
 
-HINT = "if torch.load reads it, please report this; if not, fetch or save it again"
+def _nested(held: object, calls: RiskyCalls) -> None:
+    """See the calls of the file that a pickle holds in itself, as storages are pickled by other means than torch.save.
+
+    Raises:
+        UnreadableFile: it cannot be read as far as loading it would call anything.
+
+    """
+    data = arrays.held_bytes(held)
+    if data.startswith(_ZIP):
+        _read(Held("a file within it", data), calls)
+        return
+    cursor = Cursor(data)
+    try:
+        for _ in range(_LEGACY_PICKLES):
+            load(cursor, lambda _: None, watcher=calls)
+    except MalformedPickle as error:
+        raise UnreadableFile(str(error)) from error
+
+
+HINT = "fetch or save it again; if it is whole, please report this"
 
 
 # The zip format, of 1.6 and later -------------------------------------------------------------------------------------
 
 
-def _zipped(file: Ranges) -> Archive:
-    entries = torch_zip.entries(file)
+def _zipped(file: Ranges, calls: RiskyCalls) -> Archive:
+    try:
+        entries = torch_zip.entries(file)
+    except AlikeEntries as error:
+        for entry in error.entries:
+            if entry.name.lower().endswith("data.pkl"):
+                _look_into(file, entry, calls)
+        raise
     if torch_export.is_program(entries):
-        program = torch_export.read(file, entries, lambda inner: _saved(inner, torch_zip.entries(inner)).root)
-        return Archive(program.root, constants=program.constants)
-    return _saved(file, entries)
+        program = torch_export.read(file, entries, lambda inner: _read(inner, calls).root)
+        for entry in torch_export.pickled(entries):
+            _look_into(file, entry, calls)
+        return Archive(program.root, constants=program.constants, calls=calls)
+    return _saved(file, entries, calls)
 
 
-def _saved(file: Ranges, entries: dict[str, Entry]) -> Archive:
+def _look_into(file: Ranges, entry: Entry, calls: RiskyCalls) -> None:
+    """See the calls of an entry that nothing is counted from, but that is unpickled where the archive is loaded."""
+    with suppress(ParamcountError, MalformedPickle, MalformedZip):  # up to where it cannot be read
+        data = torch_zip.content(file, entry, most=MOST_BYTES)
+        if data.startswith(_ZIP):
+            _read(Held(entry.name, data), calls)
+        cursor = Cursor(data)
+        for _ in range(_LEGACY_PICKLES):
+            load(cursor, lambda _: None, watcher=calls)
+
+
+def _saved(file: Ranges, entries: dict[str, Entry], calls: RiskyCalls) -> Archive:
     root = _root(file, entries)
     data = torch_zip.content(file, entries[f"{root}/data.pkl"], most=MOST_BYTES)
     storages = Storages()
     stored = _stored(entries, f"{root}/data/")
-    calls = Calls()
-    value = load(Cursor(data), storages.of, TensorIdiom(storages, stored), called=calls.add)
+    value = load(Cursor(data), storages.of, TensorIdiom(storages, stored), watcher=calls)
     _demand_stored(storages, entries, f"{root}/data/")
     constants = _constants(file, entries, root, value)
     elements = partial(_elements, file, entries, root)
-    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants, str(calls), elements=elements)
+    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants, calls, elements=elements)
 
 
 def _demand_stored(storages: Storages, entries: dict[str, Entry], folder: str) -> None:
@@ -157,7 +202,7 @@ def _root(file: Ranges, entries: dict[str, Entry]) -> str:
     roots = [name.rpartition("/")[0] for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
     marked = [name for name in entries if "/.data/extern_modules" in name]
     if any(name.partition("/")[2].startswith(".data/extern_modules") for name in marked):
-        hint = "load it with torch.package, and save the model's state_dict() by torch.save"
+        hint = "where it was made, save the model's state_dict() by torch.save, and count that"
         raise UnreadableFile(f"{file.name} is a torch.package archive, which cannot be counted", hint=hint)
     if len(roots) != 1 or "/" in roots[0] or not roots[0]:
         what, hint = foreign.in_zip(entries.keys()) or ("is a zip archive that torch.save did not write", HINT)
@@ -171,36 +216,39 @@ PLAIN = Note("plain-pickle", "", "pickle.dump() wrote this, and not torch.save()
 # The format before 1.6 ------------------------------------------------------------------------------------------------
 
 
-def _legacy(file: Ranges, start: bytes) -> Archive:
+class _OfPlainPickles:
+    """Sees the calls of a pickle, and tells the storages that pickle.dump() has in it."""
+
+    def __init__(self, calls: RiskyCalls) -> None:
+        self._calls = calls
+        self.named = calls.named
+
+    def called(self, call: Record) -> None:
+        self._calls.called(call)
+        arrays.note_storage(call)
+
+
+def _legacy(file: Ranges, start: bytes, calls: RiskyCalls) -> Archive:
     demand_kind(file, "torch_file")
     if (refusal := foreign.refusal(file, start)) is not None:
         raise refusal
     storages = Storages()
     cursor = Cursor(b"", _fetch(file))
-    calls = Calls()
-
-    def called(call: Record) -> None:
-        calls.add(call)
-        arrays.note_storage(call)
-
     try:
-        magic = load(cursor, storages.of, called=called)
+        magic = load(cursor, storages.of, watcher=_OfPlainPickles(calls))
     except MalformedPickle as error:
-        message = f"{file.name} is no file that torch.save wrote"
-        if str(calls):
-            raise UnreadableFile(f"{message}: {would_call(str(calls))}", hint="do not load it") from error
-        raise UnreadableFile(message, hint=HINT) from error
+        raise UnreadableFile(f"{file.name} is no file that torch.save wrote", hint=HINT) from error
     if magic != _MAGIC or type(magic) is not int:
-        return Archive(magic, calls=str(calls), notes=(PLAIN,))
-    if load(cursor, storages.of) != _PROTOCOL:
+        return Archive(magic, calls=calls, notes=(PLAIN,))
+    if load(cursor, storages.of, watcher=calls) != _PROTOCOL:
         raise MalformedPickle("it is of a version of torch.save's format that is not known")
-    load(cursor, storages.of)  # the sizes of integers on the machine that saved it
+    load(cursor, storages.of, watcher=calls)  # the sizes of integers on the machine that saved it
     expected = min((file.known_size or 0) // _BYTES_EACH, _MOST_EXPECTED)
-    root = load(cursor, storages.of, TensorIdiom(storages, expected), called=calls.add)
-    keys = load(cursor, storages.of)
+    root = load(cursor, storages.of, TensorIdiom(storages, expected), watcher=calls)
+    keys = load(cursor, storages.of, watcher=calls)
     _demand_data(file, cursor.position, keys, storages.found)
     stored = sum(each.nbytes > 0 for each in storages.found.values())
-    return Archive(root, stored=min(stored, expected), calls=str(calls))
+    return Archive(root, stored=min(stored, expected), calls=calls)
 
 
 def _fetch(file: Ranges) -> Callable[[int, int], bytes]:

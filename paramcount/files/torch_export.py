@@ -27,6 +27,10 @@ _MARKS = ("archive_format", "archive_version", _OLD)  # what only such an archiv
 _SIGNATURE = re.compile(
     rb'(?<!\\)"input_specs"\s*:\s*(?=\[)'
 )  # of all JSON, a quote within text is the only escaped one
+# What loading a program unpickles beside its weights: examples of its inputs, and constants of classes of their own.
+_PICKLED = re.compile(
+    r"(.*/)?(data/sample_inputs/.+|data/constants/opaque_obj_.+|serialized_example_inputs\.pt)", re.DOTALL
+)
 _LARGEST_PROGRAM = 64 * 2**20  # bytes; a thousand layers take less
 _LARGEST_CONFIG = 16 * 2**20  # bytes, of some 300 a tensor
 _LARGEST_SUM = 128 * 2**20  # bytes of all JSON in an archive
@@ -71,6 +75,11 @@ def is_program(entries: Mapping[str, Entry]) -> bool:
     """Whether an archive is one of torch.export's, by the names in it."""
     marked = [name for name in entries if name.endswith(_MARKS)]
     return any(mark in {name, name.partition("/")[2]} for name in marked for mark in _MARKS)
+
+
+def pickled(entries: Mapping[str, Entry]) -> list[Entry]:
+    """Return the entries that loading the program unpickles, beside those with its weights."""
+    return [entry for name, entry in entries.items() if _PICKLED.fullmatch(name)]
 
 
 def read(file: Ranges, entries: Mapping[str, Entry], nested: Nested) -> Program:
@@ -259,6 +268,7 @@ class _Data:
                 storage = Storage(entry.name, dtype, entry.size // storage.item_size)
                 tensor = Record(_STRIDED, (storage, offset, sizes, strides, grad, None))
             else:  # one of a class of its own, as quantised ones are: it is in a pickle, and is described here
+                self._nested(torch_zip.inside(self._file, entry))  # for what loading it would call
                 tensor = Record(_META, (Global("torch", dtype), sizes, strides, grad))
             self._known[key] = Record(_PARAMETER, (tensor, grad, None)) if is_parameter else tensor
         return self._known[key]

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import compress
 from typing import Any, NamedTuple
 
-from paramcount.files.pickles import UNREAD, Global, MalformedPickle, Memo, Record
+from paramcount.files.pickles import UNREAD, Global, MalformedPickle, Memo, Record, decoded
 from paramcount.files.torch_tensors import Storage, Storages, Tensor, storage_dtype, strided
 
 _WITHOUT_DATA = 20_000  # tensors that are read so in any case; others only if their data lie in the file
@@ -85,7 +85,7 @@ class TensorIdiom:
         return (
             isinstance(callable_, Global)
             and callable_.name == "_rebuild_tensor_v2"
-            and callable_.module.startswith("torch")
+            and callable_.module == "torch._utils"
         )
 
     def read(self, data: bytes, at: int, stack: list[object], memo: Memo) -> int | None:
@@ -107,7 +107,7 @@ class TensorIdiom:
             at = named.end()
             if known_name is None:
                 start, at = at, at + (length or short_length)[0]
-                name: object = data[start:at].decode("utf-8", "backslashreplace")
+                name: object = decoded(data[start:at])
             else:
                 name = self._remembered[known_name]
             found = _NEXT.match(data, at)
@@ -147,7 +147,7 @@ class TensorIdiom:
         place = remembered[device_get] if device is None else _device(device)
         if memo.is_rewritten or dtype is None or remembered[word] != "storage" or place is None:
             return None
-        if not isinstance(made_by, Global) or made_by.name != "OrderedDict":
+        if not isinstance(made_by, Global) or (made_by.module, made_by.name) != ("collections", "OrderedDict"):
             return None
         if digits is None:
             key = remembered[key_get]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Set
 from itertools import accumulate
 from math import prod
 from operator import mul
+from types import NoneType
 from typing import NamedTuple
 
 from paramcount.files.pickles import Global, MalformedPickle, Pairs, Record
@@ -229,15 +230,45 @@ def attributes(record: Record) -> dict[str, object]:
 def _by_text(pairs: list[tuple[object, object]]) -> dict[str, object]:
     if all(type(key) is str for key, _ in pairs):  # as of any state dict
         return dict(pairs)  # type: ignore[arg-type]  # text, as was looked at
-    texts = {key for key, _ in pairs if isinstance(key, str)}
-    return {_text(key, number, texts): value for number, (key, value) in enumerate(pairs)}
+    values = {_hashable(key): value for key, value in pairs}  # of equal keys the first stays, with the last value
+    taken = {key for key in values if isinstance(key, str)}
+    found = {}
+    for number, (key, value) in enumerate(values.items()):
+        text = key if isinstance(key, str) else _placeholder(key, number, taken)
+        taken.add(text)
+        found[text] = value
+    return found
 
 
-def _text(key: object, number: int, texts: Set[str]) -> str:
-    """Return a key as text, a placeholder where it has none of its own; ``texts`` are the keys that are text."""
-    if isinstance(key, str):
+def _placeholder(key: object, number: int, taken: Set[str]) -> str:
+    """Return a text for a key that is none, which no other key has."""
+    if type(key) is int and str(key) not in taken:
+        return str(key)
+    while (text := f"?{number}") in taken:
+        number += 1
+    return text
+
+
+def _hashable(key: object) -> object:
+    """Return what is equal where Python's own keys are; hashing a file's tuples within tuples could take forever."""
+    if isinstance(key, (str, int, float, bytes, NoneType)):
         return key
-    return str(key) if isinstance(key, int) and str(key) not in texts else f"?{number}"
+    if isinstance(key, tuple) and all(isinstance(part, (str, int, float, bytes, NoneType)) for part in key):
+        return key
+    return key if isinstance(key, Global) else _Identical(key)
+
+
+class _Identical:
+    """A key that is equal to itself alone."""
+
+    def __init__(self, key: object) -> None:
+        self._key = key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identical) and self._key is other._key
+
+    def __hash__(self) -> int:
+        return id(self._key)
 
 
 # The functions that rebuild tensors: torch/_utils.py, torch/_tensor.py, torch/nn/parameter.py -------------------------
@@ -250,7 +281,7 @@ def _tensor(value: object, depth: int) -> Tensor | None:
     if isinstance(value.known, Tensor):
         return value.known
     name = value.callable.name
-    builder = _BUILDERS.get(name) if value.callable.module.startswith("torch") else None
+    builder = _BUILDERS.get(name) if value.callable.module.partition(".")[0] == "torch" else None
     if builder is None:
         return None
     if depth > _DEEPEST or not isinstance(value.args, tuple):

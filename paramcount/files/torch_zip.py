@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from paramcount.files.ranges import Inside, Ranges
@@ -27,6 +28,17 @@ class MalformedZip(ValueError):
     """Bytes that are no zip archive, or one that contradicts itself."""
 
 
+class AlikeEntries(MalformedZip):
+    """Records of one name. Which of them torch.load takes is not for anyone to guess."""
+
+    def __init__(self, name: str, entries: list[Entry]) -> None:
+        """Take the name that several have, and all records of the archive."""
+        super().__init__(
+            f"it holds {name!r} twice, if capital and small letters are the same, as they are to torch.load"
+        )
+        self.entries = entries
+
+
 class Entry(NamedTuple):
     """A record of an archive."""
 
@@ -41,7 +53,10 @@ class Entry(NamedTuple):
 def entries(file: Ranges) -> dict[str, Entry]:
     """Return the records of an archive by name, from its central directory alone.
 
+    torch.load finds a record whatever the case of its letters: mz_zip_reader_locate_file() in miniz.
+
     Raises:
+        AlikeEntries: two have one name.
         MalformedZip: it has no such directory, or one that is damaged, or that no torch.save wrote.
 
     """
@@ -50,15 +65,28 @@ def entries(file: Ranges) -> dict[str, Entry]:
         raise MalformedZip(f"its directory is said to hold {number:,} entries in {size:,} bytes")
     data = file.read(start, size)
     found: dict[str, Entry] = {}
+    alike: list[Entry] = []
     at = 0
     for _ in range(number):
         entry, at = _entry(data, at)
         if entry.name in found:
-            raise MalformedZip(f"it holds {entry.name!r} twice")
+            alike.append(entry)
         if entry.header + _LOCAL.size + entry.packed > start:
             raise MalformedZip(f"{entry.name!r} reaches beyond the file's data")
-        found[entry.name] = entry
+        found.setdefault(entry.name, entry)
+    if alike or len({name.lower() for name in found}) < len(found):
+        raise AlikeEntries(_alike([*found, *(entry.name for entry in alike)]), [*found.values(), *alike])
     return found
+
+
+def _alike(names: Iterable[str]) -> str:
+    """Return the first name that is another, but for capital letters."""
+    known: set[str] = set()
+    for name in names:
+        if name.lower() in known:
+            return name
+        known.add(name.lower())
+    raise AssertionError
 
 
 def content(file: Ranges, entry: Entry, *, most: int) -> bytes:

@@ -15,6 +15,8 @@ from paramcount.sources import Target
 
 if TYPE_CHECKING:
     from paramcount.files.stored import Stored
+    from paramcount.files.torch_archive import Archive
+    from paramcount.inventory import Note
 
 EXAMPLE = "adapter_model.safetensors, adapter_model.bin"
 LIBRARIES = ()
@@ -78,30 +80,37 @@ def read(target: Target, name: str) -> Inventory:
     elif last(path) not in _FILES:
         raise UnknownTarget(f"{name!r} is no adapter", hint=f"for example: {EXAMPLE}")
     with paused_collector():
-        tensors = _held(path)
+        tensors, calls = _held(path)
         found = adapter(tensors, beside(path, CONFIG))
-        types, notes = found.types, (*found.notes, *beside_it)
+        types, notes = found.types, (*calls, *found.notes, *beside_it)
         whole = inventory(tensors, target=target.word, source="adapter", types=types, notes=notes)
         params = tuple(param._replace(adapter="") for param in whole.params)  # whoever loads it gives it a name
         return replace(whole, params=params, form="other")  # part of a model
 
 
-def _held(path: str) -> list[Stored]:
+def _held(path: str) -> tuple[list[Stored], tuple[Note, ...]]:
     from paramcount.files import safetensors, torch_archive
+
+    with opened(path) as file:
+        if last(path).endswith(".safetensors"):
+            return safetensors.tensors(file), ()
+        archive = torch_archive.read(file)
+    with archive.calls.said_on_failure():
+        return safetensors.in_order(_pickled(path, archive)), tuple(archive.calls.notes())
+
+
+def _pickled(path: str, archive: Archive) -> list[Stored]:
     from paramcount.files.pickles import MalformedPickle
+    from paramcount.files.torch_archive import HINT
     from paramcount.files.torch_modules import Modules
     from paramcount.files.torch_parts import Parts, stored
     from paramcount.files.torch_tensors import Tensors
 
-    with opened(path) as file:
-        if last(path).endswith(".safetensors"):
-            return safetensors.tensors(file)
-        archive = torch_archive.read(file)
     try:
         parts = Parts(archive.root, Modules(Tensors(), archive.code, archive.stored))
         part = parts.weights()
         if part is None:
             raise UnreadableFile(f"{path} holds no weights")
-        return safetensors.in_order(stored(list(parts.tensors(part))))
+        return stored(list(parts.tensors(part)))
     except MalformedPickle as error:
-        raise UnreadableFile(f"{path}: {error}", hint=torch_archive.HINT) from error
+        raise UnreadableFile(f"{path}: {error}", hint=HINT) from error

@@ -21,7 +21,6 @@ from paramcount.files import (
     torch_packed,
 )
 from paramcount.files.arrays import NOTE, Arrays
-from paramcount.files.calls import would_call
 from paramcount.files.configuration import beside
 from paramcount.files.packed import LONGEST_VALUE, VALUES, Config, packed_note
 from paramcount.files.pickles import MalformedPickle
@@ -172,7 +171,9 @@ def _distributed(wanted: _Wanted, inside: list[str] | None = None) -> Inventory:
             f"{wanted.place} says that data are in {shards.several(missing)} beside it: that is missing",
             hint=f"fetch what is missing, or count by the description alone: {wanted.place}",
         )
-    return _inventory(Archive(checkpoint.state), replace(wanted, notes=(*wanted.notes, distributed.TIES)))
+    return _inventory(
+        Archive(checkpoint.state, calls=checkpoint.calls), replace(wanted, notes=(*wanted.notes, distributed.TIES))
+    )
 
 
 def _data(folder: str) -> int:
@@ -213,7 +214,12 @@ class _Files:
             return self._held(file, path)
 
     def _held(self, file: Ranges, path: str) -> list[Stored]:
-        place, archive = file.name, torch_archive.read(file)
+        archive = torch_archive.read(file)
+        with archive.calls.said_on_failure():
+            return self._told(file, path, archive)
+
+    def _told(self, file: Ranges, path: str, archive: Archive) -> list[Stored]:
+        place = file.name
         try:
             parts, part = _chosen(archive)
             if part is None:
@@ -224,7 +230,7 @@ class _Files:
             raise UnreadableFile(f"{place}: {error}", hint=torch_archive.HINT) from error
         if buffers is not None:
             self._buffers[path] = buffers
-        self._notes[path] = (*archive.notes, *_calls(archive), *_left_out(place, part, parts), *notes)
+        self._notes[path] = (*archive.notes, *archive.calls.notes(), *_left_out(place, part, parts), *notes)
         layer = f"{torch_folders.layer(path)}." if self._are_layers else ""
         # What a tensor has in common with another is in the same file.
         return [
@@ -258,14 +264,15 @@ _PIPELINE = Note(
 
 
 def _inventory(archive: Archive, wanted: _Wanted, file: Ranges | None = None) -> Inventory:
-    try:
-        return _counted(archive, wanted, file)
-    except (MalformedPickle, MalformedZip) as error:
-        raise UnreadableFile(f"{wanted.place}: {error}", hint=torch_archive.HINT) from error
+    with archive.calls.said_on_failure():
+        try:
+            return _counted(archive, wanted, file)
+        except (MalformedPickle, MalformedZip) as error:
+            raise UnreadableFile(f"{wanted.place}: {error}", hint=torch_archive.HINT) from error
 
 
 def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventory:
-    path, notes = wanted.part, (*archive.notes, *_calls(archive), *wanted.notes)
+    path, notes = wanted.part, (*archive.notes, *archive.calls.notes(), *wanted.notes)
     parts, part = _chosen(archive, path)
     if part is None:
         raise _no_weights(wanted.place, parts, archive) if path is None else _no_part(wanted.place, path, parts)
@@ -377,11 +384,9 @@ def _no_weights(file: str, parts: Parts, archive: Archive) -> UnreadableFile:
         return UnreadableFile(f"{file} is a TorchScript program whose modules cannot be told", hint=hint)
     if parts.is_optimizer(parts.root):
         message = f"{file} is the state of an optimizer, and holds no weights of a model"
-        raise UnreadableFile(message, hint=_choices(file, parts))
+        return UnreadableFile(message, hint=_choices(file, parts))
     written = ", which pickle.dump() wrote," if torch_archive.PLAIN in archive.notes else ""
     message = f"{file}{written} holds no weights of a model"
-    if archive.calls:
-        return UnreadableFile(f"{message}: {would_call(archive.calls)}", hint="do not load it")
     return UnreadableFile(message, hint=_choices(file, parts))
 
 
@@ -455,11 +460,6 @@ def _extent(tensors: list[Named]) -> str:
     each = {memory(named): named.tensor for named in tensors}.values()
     elements = plural(sum(tensor.numel for tensor in each), "element")
     return f"{plural(len(each), 'tensor')}, {elements}, {size(sum(tensor.nbytes for tensor in each))}"
-
-
-def _calls(archive: Archive) -> Iterable[Note]:
-    if archive.calls:
-        yield Note("calls", "", would_call(archive.calls))
 
 
 def _packed(held: Iterable[Stored]) -> Iterable[Note]:

@@ -136,7 +136,9 @@ def test_a_quantised_module_is_the_live_one(kind: str, tmp_path: Path) -> None:
     assert saved.buffers == live.buffers
     assert saved.overhead == live.overhead
     assert saved.modules == live.modules
-    assert saved.notes == live.notes
+    # What makes a graph of a pickle runs the code that the pickle holds.
+    assert [note for note in saved.notes if note.code != "calls"] == list(live.notes)
+    assert len(saved.notes) == len(live.notes) + (kind == "a graph")
     assert any(param.packed for param in saved.params)
 
 

@@ -1082,8 +1082,7 @@ def test_nothing_in_a_file_is_ever_called(
     (tmp_path / "model.pt").write_bytes(data)
     inventory = _read(tmp_path / "model.pt")
     assert _total(inventory) == 6
-    # A state may be set by what is called, and an extension stands for any name: of neither is it said what would be.
-    assert ("calls" in _codes(inventory)) == (way not in {"BUILD", "EXT"})
+    assert "calls" in _codes(inventory)
     assert not canary.exists()
     assert called == []
 
@@ -1104,7 +1103,10 @@ def test_a_file_that_is_there_to_be_loaded_says_what_it_would_call(tmp_path: Pat
     assert (caught.value.message.isprintable(), len(caught.value.message) < 400) == (True, True)
     many = b"\x80\x02](" + b"".join(b"cos\nremove\nK%c\x85R" % n for n in b"abcde") + b"e."
     (tmp_path / "model.pt").write_bytes(_archive(many))
-    with pytest.raises(UnreadableFile, match=r"os\.remove\(97\), os\.remove\(98\), os\.remove\(99\) and 2 more;"):
+    with pytest.raises(
+        UnreadableFile,
+        match=r"os\.remove\(97\), os\.remove\(98\), os\.remove\(99\), os\.remove\(100\), os\.remove\(101\);",
+    ):
         _read(tmp_path / "model.pt")
 
 
