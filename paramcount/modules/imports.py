@@ -215,7 +215,7 @@ def load(code: Code, word: str) -> ModuleType:
     try:
         try:
             return _import(code, word)
-        except ImportError:
+        except (ImportError, AttributeError):  # as a module without what is asked of it raises, too
             choice = next((finder for finder in sys.meta_path if isinstance(finder, _Choice)), None)
             names = set() if choice is None else choice.turn_round()
             if not names:

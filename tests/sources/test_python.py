@@ -187,13 +187,16 @@ def test_a_file_beside_the_models_stands_for_no_library(
     sys.modules.pop("installed_thing", None)
 
 
+@pytest.mark.parametrize(
+    "imports", ["from installed_thing import width", "import installed_thing; width = installed_thing.width"]
+)
 def test_a_sibling_that_has_a_librarys_name_is_found_where_only_it_has_what_is_imported(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, imports: str
 ) -> None:
     write("site-packages/installed_thing.py", "V = 2\n")
     monkeypatch.syspath_prepend(str(folder / "site-packages"))
     write("models/installed_thing.py", "width = 7\n")
-    write("models/net.py", "from installed_thing import width\n" + dedent(NET) + "def wide(): return Net(width)\n")
+    write("models/net.py", f"{imports}\n" + dedent(NET) + "def wide(): return Net(width)\n")
     assert paramcount.count("models/net.py:wide").total == 28
     sys.modules.pop("installed_thing", None)
 
