@@ -51,9 +51,8 @@ def build_error(target: str, error: BaseException) -> BuildError:
             details=details if frames else "",
         )
     if isinstance(error, NeedsNetwork):
-        return BuildError(
-            f"{target} could not be built: {error}", hint=_network_hint(error), details=details if frames else ""
-        )
+        place = "".join(traceback.format_list(frames))
+        return BuildError(f"{target} could not be built: {error}", hint=_network_hint(error), details=place)
     shows_a_place = bool(frames) or isinstance(error, SyntaxError)
     if forward is not None:
         message = f"{target} was built, and its forward with input {forward} failed: {_said(error)}"

@@ -232,6 +232,8 @@ def test_a_configuration_that_only_the_hub_has_is_an_error_at_once(tmp_path: Pat
     assert error.message.endswith("org/name on the hub, and nothing is fetched")
     assert error.hint is not None
     assert "hf download org/name config.json" in error.hint
+    assert "BertModel.from_pretrained" in error.details
+    assert "NeedsNetwork" not in error.details
 
 
 @pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # an argument of diffusers
