@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 import sys
 import warnings
@@ -52,9 +51,7 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
         Exception: the constructor's own, as the last way raised it.
 
     """
-    import torch
-
-    from paramcount.modules.weightless import CHANCE, without_missing_devices
+    from paramcount.modules.weightless import without_missing_devices
 
     attempt = Attempt()
     outputs = (_Output("stdout"), _Output("stderr"))
@@ -73,10 +70,7 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
         attempt.fetches.clear()
         attempt.invented.clear()
     with _undisturbed(attempt, outputs), without_missing_devices(attempt):
-        unseeded, before = torch.initial_seed(), torch.get_rng_state()
         made = construct()
-        if device != "cpu" and torch.initial_seed() == unseeded and not torch.equal(torch.get_rng_state(), before):
-            sys.audit(CHANCE)  # it read values, which may be drawn ones
     if device == "cpu":
         return made, (*_notes(attempt),)
     reason = attempt.obstacle or _told(failure)
@@ -175,8 +169,6 @@ def _undisturbed(attempt: Attempt, outputs: Iterable[_Output] = ()) -> Iterator[
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad)
             torch.set_rng_state(random_state)
-            if random.getstate() != python_random_state or _has_drawn(numpy_state):
-                sys.audit("paramcount.random")
             random.setstate(python_random_state)
             if numpy_state is not None:
                 sys.modules["numpy.random"].set_state(numpy_state)
@@ -184,21 +176,10 @@ def _undisturbed(attempt: Attempt, outputs: Iterable[_Output] = ()) -> Iterator[
                 torch.set_default_device(device)
 
 
-_FRESH = 623  # where NumPy's generator stands from which nobody has drawn, and to which nobody has given a seed
-
-
 def _numpy_state() -> Any:
     """Return the state of NumPy's own generator; None where it is not loaded."""
     library = sys.modules.get("numpy.random")
     return None if library is None else library.get_state(legacy=False)
-
-
-def _has_drawn(before: Any) -> bool:
-    """Whether anything was drawn from NumPy's own generator since it had this state."""
-    after = _numpy_state()
-    if after is None or before is None:  # or since it is there
-        return after is not None and after["state"].get("pos") != _FRESH
-    return pickle.dumps(after) != pickle.dumps(before)  # which compares arrays, too
 
 
 def _default_device() -> torch.device | None:

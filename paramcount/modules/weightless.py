@@ -46,7 +46,6 @@ ALL_BUSY = 1 << 24
 _ASTRAY = 0x7061_7261_6D63_6F75
 
 # The event that tells whoever listens, by sys.addaudithook, that a value is read that nobody seeded.
-CHANCE = "paramcount.chance"
 
 aten = torch.ops.aten
 Args = tuple[Any, ...]
@@ -222,7 +221,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self.largest = LARGEST_BUSY if loops else LARGEST_COMPUTED
         self.real = _Storages()  # of tensors above the usual limit
         self.elements = 0  # in those
-        self.small = 0  # operations on a few elements: those of unknown values, and those of drawn ones
+        self.small = 0  # operations on a few elements of unknown values
         self.shapes: dict[Any, tuple[torch.Size, tuple[int, ...], torch.dtype]] = {}  # of results, by the operation
         # Real storages without their values, because writing those was skipped, and meta storages that the constructor
         # itself wished for: both kept alive, so that no other tensor can come by the same address.
@@ -230,11 +229,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self.declared = _Storages()
         self.shells = _Storages()  # what was not allocated
         self.unseeded = torch.default_generator.initial_seed()
-        # Real storages with values that nobody seeded, kept alive for the same reason; none of parameters, which are
-        # weights.
-        self.drawn = _Storages()
-        self.knows_all = True  # no tensor is without its values, none was drawn
-        self.follows_draws = True
+        self.knows_all = True  # no tensor is without its values
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -344,18 +339,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
                 size *= argument.numel() or 1
             elif kind not in _ATOMS:
                 return False
-        return size <= LARGEST_COMPUTED and (not self.drawn or self.forgets_draws())
-
-    def forgets_draws(self) -> bool:
-        """Whether it would take too long to follow what was drawn through thousands of operations: then all counts."""
-        self.small += 1
-        if self.small <= BUSY:
-            return False
-        self.drawn.clear()
-        self.follows_draws = False
-        self.knows_all = not (self.shells or self.hollow or self.declared)
-        sys.audit(CHANCE)
-        return True
+        return size <= LARGEST_COMPUTED
 
     def need(self, what: str) -> ValueNeeded:
         self.log.obstacle = self.log.obstacle or what
@@ -371,46 +355,11 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         if generator is not torch.default_generator or generator.initial_seed() != self.unseeded:
             generator.manual_seed(_ASTRAY)
 
-    def take_down_draw(self, made: Any, generator: torch.Generator | None) -> None:
-        """Take down that a value has been drawn, if nobody seeded what it is drawn from."""
-        if generator in (None, torch.default_generator) and torch.default_generator.initial_seed() == self.unseeded:
-            self.take_down(made)
-
-    def take_down(self, made: Any) -> None:
-        if not self.follows_draws:
-            sys.audit(CHANCE)
-            return
-        for tensor in _tensors_in(made if isinstance(made, list | tuple) else (made,)):
-            if (
-                not tensor.is_meta
-                and not isinstance(tensor, nn.Parameter)
-                and (address := _address(tensor)) is not None
-            ):
-                self.knows_all = False
-                self.drawn.keep(address, tensor)
-
-    def is_drawn(self, tensor: torch.Tensor) -> bool:
-        return bool(self.drawn) and _address(tensor) in self.drawn
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
         if self.paused:
             return func(*args, **kwargs)
         traits = _traits(func)
-        if not self.drawn and not traits.is_random:
-            return self.run(func, traits, args, kwargs)
-        is_drawn = any(map(self.is_drawn, _tensors_in(args, kwargs)))
-        if is_drawn and traits.depends_on_values:
-            sys.audit(CHANCE)
-        made = self.run(func, traits, args, kwargs)
-        if is_drawn:
-            self.take_down(made)
-        elif traits.is_random:
-            self.take_down_draw(made, kwargs.get("generator"))
-        return made
-
-    def run(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
-        """Do what an operation does, as far as its values can be read."""
         if traits.writes:
             return self.write(func, traits, args, kwargs)
         if traits.makes:
@@ -704,10 +653,7 @@ class _Requests(TorchFunctionMode):
         if is_random and (target.numel() > tensors.largest or tensors.is_astray(generator)):
             return func(*args, **kwargs)
         with _undispatched():
-            made = func(*args, **kwargs)
-        if is_random and type(target) is not nn.Parameter:
-            tensors.take_down_draw(target, generator)
-        return made
+            return func(*args, **kwargs)
 
     def place(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Make a tensor on the CPU, wherever it was wanted, unless that is the meta device."""
@@ -769,8 +715,6 @@ class _Requests(TorchFunctionMode):
     def read(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         if self.tensors.is_unknown(args[0]):
             raise self.tensors.need("a value is read from a tensor that has none")
-        if self.tensors.is_drawn(args[0]):
-            sys.audit(CHANCE)
         return func(*args, **kwargs)
 
     def copy_out(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -808,8 +752,6 @@ class _Requests(TorchFunctionMode):
     def open_memory(self, func: Any, args: Args, _kwargs: Kwargs) -> Any:
         if self.tensors.is_hollow(args[0]):
             raise self.tensors.need("a value is read from a tensor that has none")
-        if self.tensors.is_drawn(args[0]):
-            sys.audit(CHANCE)
         return func(*args)
 
     def data_ptr(self, func: Any, args: Args, _kwargs: Kwargs) -> Any:

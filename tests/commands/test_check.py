@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -542,3 +544,19 @@ def test_an_export_to_a_named_pipe_waits_for_its_reader_but_not_for_ever(
         assert run("check", "--export", "json=pipe").code == 0
         assert json.loads(read.result(60))["reports"][0]["total"] == 26
     assert Path("pipe").is_fifo()
+
+
+def test_ten_models_of_a_project_import_torch_once(project: Path) -> None:
+    """Each says whether it was there before the model's own code began: in the process that all of theirs come from."""
+    names = [f"net{number}" for number in range(10)]
+    for name in names:
+        code = "import sys\nprint('torch is there' if 'torch' in sys.modules else 'torch is missing')\n"
+        Path(f"{name}.py").write_text(
+            f"{code}from torch import nn\nclass Net(nn.Linear):\n    def __init__(self): super().__init__(2, 3)\n"
+        )
+    write("".join(f"{name}: {{target: '{name}.py:Net', budget: {{total: 9}}}}\n" for name in names))
+    command = [sys.executable, "-X", "importtime", "-m", "paramcount", "check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if not line.startswith("import time:")] == ["torch is there"] * 10
+    assert [line.rpartition("|")[2].strip() for line in lines].count("torch") == 1

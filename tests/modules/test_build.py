@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import random
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -327,25 +326,6 @@ def test_seeded_draws_are_pytorchs_own() -> None:
         assert model.weight.shape == construct(large=large).weight.shape
         torch.set_rng_state(random_state)
         assert [note.code for note in notes] == codes
-
-
-@pytest.mark.parametrize(("draw", "has_drawn"), [("", False), ("numpy.random.randint(9)", True)])
-def test_what_is_drawn_of_numpy_is_told_where_that_was_loaded_only_then(draw: str, has_drawn: bool) -> None:
-    script = f"""
-import sys, torch
-from paramcount.modules.build import build
-told = []
-sys.addaudithook(lambda event, _args: told.append(event) if event == "paramcount.random" else None)
-assert "numpy.random" not in sys.modules
-def construct():
-    import numpy.random
-    {draw}
-    return torch.nn.Linear(1, 1)
-build(construct)
-print(told)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{['paramcount.random'] * has_drawn}\n"
 
 
 def loops(rows: int = 3000) -> nn.Module:
