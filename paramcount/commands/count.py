@@ -297,8 +297,8 @@ def _jobs(words: list[str], keywords: dict[str, Any], reading: Reading, commands
 
         count = partial(counted, reading.read)
         recall = None if reading.recall is None else partial(counted, reading.recall)
-        runs_code = any(map(_runs_code, filter(None, (word, keywords["like"]))))
-        return Job(shown(word), shown(word), count, recall, isolated=several and runs_code)
+        is_isolated = several and any(map(_runs_code, filter(None, (word, keywords["like"]))))
+        return Job(shown(word), shown(word), count, recall, isolated=is_isolated)
 
     return [job(word) for word in words]
 
