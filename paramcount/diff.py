@@ -13,7 +13,7 @@ from paramcount.grid import AtLeast, Cell, Column, Grid, Remark, Role, Row
 from paramcount.inventory import Buffer, Form, Note, Param, Special, retie
 from paramcount.loading import Beside, Loadable, Loading, Taken, Tensor, loading
 from paramcount.patterns import above, nearest
-from paramcount.report import Report, Tally, tally
+from paramcount.report import Report, Tally, tally, tally_buffers
 from paramcount.units import exact, plural, size
 
 Kind = Literal[
@@ -734,22 +734,32 @@ def _loading(old: _Stripped, new: _Stripped) -> Loading | None:
 
 
 def _told_apart(side: Side, other: Side) -> Side:
-    """Return a state dict's side without the buffers that only the module on the other side tells from parameters."""
+    """Return a state dict's side with those tensors as parameters, and those as buffers, that the module has as such.
+
+    The names of tensors tell the two apart only where they are those of well-known buffers.
+    """
     if side.form != "state dict" or other.form != "module" or side.params is None:
         return side
-    buffers = {tensor.name for tensor in other.state if isinstance(tensor, Buffer)}
-    moved = [param for param in side.params if param.name in buffers]
-    if not moved:
+    kinds = {tensor.name: type(tensor) for tensor in other.state if not isinstance(tensor, Beside)}
+    params, buffers = list[Param](), list[Buffer]()
+    for tensor in side.state:
+        if isinstance(tensor, Beside):
+            continue
+        if kinds.get(tensor.name, type(tensor)) is Buffer:
+            buffers.append(tensor if isinstance(tensor, Buffer) else Buffer(*tensor[:5], tensor.tied_to))
+        else:
+            params.append(tensor if isinstance(tensor, Param) else Param(*tensor[:5], None, tensor.tied_to))
+    if {param.name for param in params} == {param.name for param in side.params}:
         return side
-    params = retie(param for param in side.params if param.name not in buffers)
-    holding = above(param.name for param in params)
-    layers = {name: Tally() for name in side.layers if name in holding}
-    for param in params:
+    counted = retie(params)
+    holding = above(param.name for param in counted)
+    layers = {name: Tally() for name in (*(name for name in side.layers if name in holding), *sorted(holding))}
+    for param in counted:
         name, own = param.name, tally((param,))
         while name := nearest(name, layers):
             layers[name] += own
-    more = tally(retie(moved)).total
-    return replace(side, tally=tally(params), buffers=side.buffers + more, layers=layers, params=params)
+    of_buffers = tally_buffers(retie(buffers)).total
+    return replace(side, tally=tally(counted), buffers=of_buffers, layers=layers, params=counted)
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------

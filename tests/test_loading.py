@@ -454,6 +454,30 @@ _BUFFERS = {
 }
 
 
+class Misnamed(nn.Module):
+    """Has parameters under the names of well-known buffers, and buffers under those of parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask = nn.Parameter(torch.zeros(3, 3))
+        self.criterion = nn.Module()
+        self.criterion.weight = nn.Parameter(torch.zeros(7))
+        self.table = nn.Linear(2, 5)
+        self.table.register_buffer("weight2", torch.zeros(11))
+        self.norm = nn.BatchNorm1d(2)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_the_model_decides_what_is_a_parameter_and_what_a_buffer(form: str, prefix: str, tmp_path: Path) -> None:
+    model = Misnamed()
+    state = {prefix + key: each for key, each in model.state_dict().items()}
+    changed = _compared(live(model), FORMATS[form](state, tmp_path)[1])
+    assert changed.new.tally.total == sum(param.numel() for param in model.parameters())
+    assert changed.new.buffers == sum(buffer.numel() for buffer in model.buffers())
+    assert not changed.rows
+
+
 def test_a_pickled_module_is_a_model_whose_passing_buffers_are_not_expected(tmp_path: Path) -> None:
     for protocol in (2, 4):
         torch.save(Net(), tmp_path / "whole.pt", pickle_protocol=protocol)

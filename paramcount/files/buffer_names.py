@@ -97,7 +97,7 @@ class _Rule(NamedTuple):
     """What makes a tensor a buffer of some kind."""
 
     kind: str
-    keys: tuple[str, ...]  # of a tensor; one that begins with * is how such a key ends
+    keys: tuple[str, ...]  # of a tensor; one that begins with * is how such a key ends, and # is a number at the end
     holds: Callable[[_Place], bool]
     is_doubtful: bool = False
 
@@ -174,9 +174,9 @@ def _is_observed(place: _Place) -> bool:
 
 def _is_quantiser(place: _Place) -> bool:
     """Whether it scales with whole zero points beside it: torch.ao's quantised and reference modules."""
-    other = {"scale": "zero_point", "zero_point": "scale"}
-    ending = "zero_point" if place.key.endswith("zero_point") else "scale"
-    beside = place.beside(place.key.removesuffix(ending) + other[ending])
+    match = re.fullmatch(r"(.*?)(scale|zero_point)(_[0-9]+)?", place.key)
+    stem, ending, number = match.groups("") if match else ("", "", "")
+    beside = place.beside(f"{stem}{'zero_point' if ending == 'scale' else 'scale'}{number}")
     whole = place.tensor if ending == "zero_point" else beside
     return beside is not None and whole is not None and whole.dtype in _WHOLE and beside.numel == place.tensor.numel
 
@@ -290,7 +290,7 @@ _RULES = (
         " comp_percentile constant_channels percentile_batches_tracked",
         _is_observed,
     ),
-    _rule("scales and zero points", "scale zero_point *_scale *_zero_point", _is_quantiser),
+    _rule("scales and zero points", "scale zero_point *_scale *_zero_point *_scale_# *_zero_point_#", _is_quantiser),
     _rule("scales and zero points", "_amax _scale _double_scale _pre_quant_scale _bias_value", _is_of_modelopt),
     _rule("positions", "position_ids token_type_ids", _is_row),
     _rule("positions", "relative_position_index relative_coords_table"),
@@ -336,4 +336,6 @@ def _rules_of(key: str) -> tuple[_Rule, ...]:
 
 
 def _has(key: str, form: str) -> bool:
+    if form.endswith("#"):
+        key = key.rstrip("0123456789") + "#"
     return key.endswith(form[1:]) if form.startswith("*") else key == form

@@ -18,6 +18,10 @@ INDEX = re.compile(r".+\.(?:bin|pt|pth)\.index\.json", re.DOTALL)
 
 _FILE = re.compile(r"[^.].*\.(?:pt|pth|bin|ckpt|pt2)", re.DOTALL)
 _PICKLE = re.compile(r"[^.].*\.(?:pt|pth|bin|ckpt|pt2|pkl)", re.DOTALL)
+# The names that libraries give a model, the first first: transformers, accelerate, diffusers, PEFT, OpenCLIP.
+_OF_LIBRARIES = tuple(
+    f"{name}.bin" for name in ("pytorch_model", "diffusion_pytorch_model", "adapter_model", "open_clip_pytorch_model")
+)
 # What trainers keep beside the weights: accelerate's save_state(), transformers' Trainer, Lightning, DeepSpeed.
 _BESIDE = re.compile(
     r"(?:optim(?:izers?)?|(?:lr_)?schedulers?|(?:grad_)?scaler|rng_states?|random_states?|samplers?|dl_state_dict"
@@ -57,7 +61,12 @@ def is_one(word: str) -> bool:
 
 def is_weights(name: str) -> bool:
     """Whether the name of a file is that of weights, and not of what trainers keep beside them."""
-    return _FILE.fullmatch(name) is not None and _BESIDE.fullmatch(name) is None
+    return _FILE.fullmatch(name) is not None and not is_beside(name)
+
+
+def is_beside(name: str) -> bool:
+    """Whether the name of a file is that of what trainers keep beside the weights."""
+    return _BESIDE.fullmatch(name) is not None
 
 
 def is_pickle(name: str) -> bool:
@@ -91,7 +100,7 @@ def choose(folder: str) -> Choice:
             others = (*(f"{name}/{file}" for file in choice.beside), *(each for each in below if each != name))
             files = tuple(f"{name}/{file}" for file in choice.files)
             return replace(choice, files=files, beside=(*others, *_others(inside, ())))
-    weights = [name for name in inside if _FILE.fullmatch(name)]
+    weights = list(filter(is_weights, inside)) or [name for name in inside if _FILE.fullmatch(name)]
     hint = f"name what is meant: {shards.several(weights)}" if weights else None
     raise UnreadableFile(f"{shown(folder)} is a folder, and its names do not say what in it is the weights", hint=hint)
 
@@ -130,8 +139,9 @@ def _candidates(inside: Iterable[str]) -> Choice | None:
     if states := [name for name in names if _STATES.fullmatch(name)]:
         return Choice("layers", tuple(states))
     weights = [name for name in names if is_weights(name)]
-    if len(weights) == 1 and not shards.are_one(weights):
-        return Choice("file", tuple(weights))
+    named = [name for name in _OF_LIBRARIES if name in weights] or weights
+    if named != weights or (len(weights) == 1 and not shards.are_one(weights)):
+        return Choice("file", (named[0],))
     return Choice("shards", tuple(weights)) if weights and shards.are_one(weights) else None
 
 

@@ -207,12 +207,15 @@ def _prefixed(word: str) -> list[str]:
 
 def _folder(word: str, inside: Iterable[str]) -> UnknownTarget:
     """Return the error for a folder that is no target as a whole, with what is in it or below that is."""
+    from paramcount.files.torch_folders import is_beside
+
     names = {last(path): path for path in inside}
     if "model_index.json" in names:
         return UnknownTarget(f"the folder {word} is no target by itself", hint=f"it is a pipeline: diffusers:{word}")
     found = [path for path in names.values() if listed(path) is None and _is_target(path)]
     # A .json could be anything; a saved report is the least likely in a folder of weights.
     files = [path for path in found if not path.endswith(".json")] or list(_below(word, names)) or found
+    files = [path for path in files if not is_beside(last(path))] or files
     more = f" and {len(files) - _FILES_LISTED} more" if len(files) > _FILES_LISTED else ""
     hint = f"name what is meant: {' '.join(files[:_FILES_LISTED])}{more}" if files else "it holds no file to count"
     return UnknownTarget(f"the folder {word} is no target by itself", hint=hint)

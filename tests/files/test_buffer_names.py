@@ -78,6 +78,18 @@ def _traced(prepare: Callable[..., nn.Module]) -> nn.Module:
     return prepare(model.train(), mapping, torch.randn(3, 4))
 
 
+def _for_reference() -> Any:
+    """Return a model of plain layers between functions that quantise for show, with scales in the graph for those."""
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6, 4)).eval()
+    example = torch.randn(2, 3, 3, 3)
+    observed = quantize_fx.prepare_fx(model, quantization.get_default_qconfig_mapping("fbgemm"), example)
+    observed(example)
+    converted = quantize_fx.convert_to_reference_fx(observed)
+    plain = {key: each for key, each in converted.state_dict().items() if isinstance(each, torch.Tensor)}
+    converted.state_dict = lambda: plain  # without the dtypes and schemes that are in it, too
+    return converted
+
+
 class _Masked(nn.Module):
     """Has the masks that people write."""
 
@@ -128,6 +140,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "trained for quantising, qnnpack": lambda: _trained_for_quantising("qnnpack"),
     "traced and observed": lambda: _traced(quantize_fx.prepare_fx),
     "traced and trained for quantising": lambda: _traced(quantize_fx.prepare_qat_fx),
+    "for reference": _for_reference,
     "masks": _Masked,
     "positions": _Positions,
     "losses": _losses,

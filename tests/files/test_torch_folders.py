@@ -143,12 +143,27 @@ def test_the_one_file_of_weights_in_a_folder_counts(name: str, tmp_path: Path) -
 
 
 def test_a_folder_of_several_models_is_no_target(folder: Path, run: Run) -> None:
-    for step in (1, 2):
-        torch.save({"a": torch.zeros(3)}, folder / f"step{step}.pt")
+    for name in ("step1", "step2", "optimizer"):
+        torch.save({"a": torch.zeros(3)}, folder / f"{name}.pt")
     assert not torch_file.claims(str(folder))
     outcome = run(folder)
-    assert (outcome.code, "step1.pt" in outcome.err) == (2, True)
-    assert "do not say what in it is the weights" in _refusal(folder).message
+    assert (outcome.code, "step1.pt" in outcome.err, "optimizer" in outcome.err) == (2, True, False)
+    refusal = _refusal(folder)
+    assert "do not say what in it is the weights" in refusal.message
+    assert (refusal.hint or "").endswith("'step1.pt', 'step2.pt'")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "diffusion_pytorch_model.bin", "adapter_model.bin"])
+def test_of_several_models_the_one_with_the_name_of_a_library_counts_and_the_others_are_said(
+    name: str, tmp_path: Path
+) -> None:
+    torch.save({"a": torch.zeros(3)}, tmp_path / name)
+    for beside in (name.replace(".bin", "_1.bin"), name.replace(".bin", ".fp16.bin"), "vae.pt", "optimizer.bin"):
+        torch.save({"a": torch.zeros(5)}, tmp_path / beside)
+    report = _counted(tmp_path)
+    assert report.total == 3
+    (message,) = _messages(report, "left-out")
+    assert name.replace(".bin", "_1.bin") in message
 
 
 def test_two_indexes_in_a_folder_ask_for_one(sharded: Path) -> None:

@@ -63,6 +63,11 @@ def clients(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         fsspec.get_filesystem_class(protocol).clear_instance_cache()
 
 
+def _number_asked(server: Server) -> int:
+    """Return how many requests were for what is stored; a client may have others of its own, once in a process."""
+    return sum(any(place in path for place in ("bucket", "nowhere", "/org/")) for path, _ in server.asked)
+
+
 WHOLE = {"s3://bucket/model.safetensors": 2, "hf://org/model/model.safetensors": 4}  # requests, at most
 FOLDERS = {"s3://bucket/shards": 3, "s3://bucket/shards/": 3, "hf://org/shards": 8, "hf://org/shards@main": 8}
 
@@ -73,7 +78,7 @@ def test_a_file_counts_by_its_header(word: str, server: Server) -> None:
     assert (report.target, report.source, report.total) == (word, "safetensors", TOTAL)
     (ranged,) = [part for _, headers in server.asked for name, part in headers.items() if name.lower() == "range"]
     assert ranged == f"bytes=0-{BLOCK - 1}"
-    assert len(server.asked) <= WHOLE[word]
+    assert _number_asked(server) <= WHOLE[word]
     assert server.sent <= BLOCK + 1000
 
 
@@ -83,7 +88,7 @@ def test_a_folder_of_shards_counts_without_an_index(word: str, server: Server) -
     assert {param.name: param.numel for param in report.params} == {
         name: param.numel() for name, param in MODEL.named_parameters()
     }
-    assert len(server.asked) <= FOLDERS[word]
+    assert _number_asked(server) <= FOLDERS[word]
     assert server.sent <= 2 * BLOCK + 2000
 
 
@@ -113,7 +118,7 @@ def test_what_is_missing_is_said(word: str, server: Server, run: Run) -> None:
     problem, hint = outcome.err.splitlines()
     assert problem == f"error: safetensors:{word}: there is no file {word}{MISSING[word]}"
     assert hint == "  check the address, and that you may read it"
-    assert len(server.asked) <= 4
+    assert _number_asked(server) <= 4
 
 
 @pytest.mark.parametrize(
