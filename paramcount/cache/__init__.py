@@ -170,10 +170,15 @@ class Cache:
             yield self._record
 
 
+def may_be_of_library(word: str) -> bool:
+    """Whether a word may be a model of a library: by its form, as asking the libraries takes longer than an answer."""
+    return _WORD.match(word) is not None
+
+
 def _is_of_library(target: Target) -> bool:
     """Whether a target may be a model that a library builds by itself, and in no real memory."""
     is_special = target.device == "cpu" or target.trust_remote_code or target.like is not None
-    return _WORD.match(target.word) is not None and not is_special
+    return may_be_of_library(target.word) and not is_special
 
 
 def _may_run_code(target: Target) -> bool:

@@ -27,12 +27,13 @@ def change(facts: Facts) -> str | None:
             except (Doubt, OSError, ValueError):
                 is_so = False
             if not is_so:
-                return f"{subject.partition(os.linesep)[0]} {_CHANGED[kind]}"
+                place = subject.partition("\n")[0]
+                return f"{place} {_CHANGED[kind]}"
     return None
 
 
 def content(file: str) -> list[Any] | None:
-    """Return the size and hash of what is in a file; None if there is none to read."""
+    """Return the size and hash of what is in a file, or the hash of the names in a folder; None if there is neither."""
     try:
         with open(file, "rb", opener=_open_at_once) as opened:  # pathlib has no opener
             status = os.fstat(opened.fileno())
@@ -41,6 +42,8 @@ def content(file: str) -> list[Any] | None:
             if status.st_size > LARGEST:
                 raise Doubt(f"it reads {file}, which is large")
             data = opened.read(LARGEST + 1)
+    except IsADirectoryError:
+        return [names(file)]
     except OSError:
         return None
     return [len(data), digest(data)]

@@ -63,6 +63,7 @@ def _machine() -> Iterator[object]:
     yield sys.version, sys.executable, sys.prefix, sys.platform, tuple(sys.flags), sys.getfilesystemencoding()
     yield sys.warnoptions, sorted(sys._xoptions.items())  # noqa: SLF001  # documented: python -X
     yield tuple(os.uname()) if hasattr(os, "uname") else None, os.cpu_count()
+    yield [getattr(os, name)() for name in ("getuid", "geteuid", "getgid", "getgroups") if hasattr(os, name)]
     yield sorted(name for name in _entries("/dev") if name.startswith(_ACCELERATORS))
 
 

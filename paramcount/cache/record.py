@@ -78,7 +78,8 @@ class Record:
             if subject not in self._stamps:
                 numbers = stamps(subject)
                 if max(numbers) > _STARTED:
-                    raise Doubt(f"something in {subject.partition(os.linesep)[0]} changed while it was counted")
+                    folder = subject.partition("\n")[0]
+                    raise Doubt(f"something in {folder} changed while it was counted")
                 self._stamps[subject] = together(numbers)
         return {**self._facts, "stamps": {subject: self._stamps[subject] for subject in subjects}}
 

@@ -149,7 +149,7 @@ def _count_in_workers(session: Session, jobs: Sequence[Job[Counted]], processes:
         try:
             with _interrupts() as seen:
                 if left := crew.recall():
-                    with session.recording():
+                    with session.recording(job.target for job in left):
                         _import_libraries(left)
             if seen:
                 raise KeyboardInterrupt

@@ -121,9 +121,13 @@ class Session:
         cache = self.cache()
         return Reading(read) if cache is None else Reading(cache.read, cache.recall)
 
-    def recording(self) -> AbstractContextManager[object]:
-        """Let the cache, if there is one, note what libraries read that are imported inside."""
-        return nullcontext() if self._cache is None else self._cache.recording()
+    def recording(self, words: Iterable[str]) -> AbstractContextManager[object]:
+        """Let the cache note what libraries read that are imported inside, if what any of the words names is kept."""
+        if self._cache is None:
+            return nullcontext()
+        from paramcount.cache import may_be_of_library
+
+        return self._cache.recording() if any(map(may_be_of_library, words)) else nullcontext()
 
     def _tell_of_cache(self, text: str) -> None:
         if self.verbose:
