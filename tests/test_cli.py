@@ -39,7 +39,7 @@ def test_a_version_that_nobody_can_be_told_is_an_error_without_a_traceback(unbuf
             text=True,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (2, "")
+    assert (done.returncode, done.stderr) == (2, "error: cannot write the result: No space left on device\n")
 
 
 def test_no_arguments_show_the_help_and_are_a_usage_error(run: Run) -> None:

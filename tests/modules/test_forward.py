@@ -164,7 +164,7 @@ def test_a_file_takes_no_input(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_built_takes_no_input() -> None:
-    with pytest.raises(ParamcountError, match="for a model that is yet to be built"):
+    with pytest.raises(ParamcountError, match="for what is yet to be built"):
         paramcount.count(nn.LazyLinear(2), inputs="1,2")
 
 
