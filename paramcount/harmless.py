@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 
-_AT_START = re.compile(r"\A(\W*?):(?=:)")
-_ANYWHERE = re.compile(r"#(?=#\w*\[)")
-_FORMULA = re.compile(r"\s*[-=+@\uff1d\uff0b\uff0d\uff20]")  # the last four are the wide forms, which Excel takes, too
+# Patterns that few texts need: none is compiled before.
+_AT_START = r"\A(\W*?):(?=:)"
+_ANYWHERE = r"#(?=#\w*\[)"
+_FORMULA = r"\s*[-=+@\uff1d\uff0b\uff0d\uff20]"  # the last four are the wide forms, which Excel takes, too
 
 
 def visible(text: str) -> str:
@@ -20,8 +21,8 @@ def visible(text: str) -> str:
     if not text.isprintable():
         text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     if "::" in text:
-        text = _AT_START.sub(r"\1\\x3a", text)
-    return _ANYWHERE.sub(r"\\x23", text) if "##" in text else text
+        text = re.sub(_AT_START, r"\1\\x3a", text)
+    return re.sub(_ANYWHERE, r"\\x23", text) if "##" in text else text
 
 
 def visible_lines(text: str) -> str:
@@ -34,12 +35,12 @@ def cell(text: str) -> str:
     if text[:1].isalnum() and text.isprintable() and "##" not in text:  # as nearly always
         return text
     text = visible(text)
-    return f"'{text}" if _FORMULA.match(text) else text
+    return f"'{text}" if re.match(_FORMULA, text) else text
 
 
 def in_json(document: str) -> str:
     r"""Return the same JSON without what a runner obeys: there ``#`` is in texts alone, where ``\u0023`` equals it."""
-    return _ANYWHERE.sub(r"\\u0023", document) if "##" in document else document
+    return re.sub(_ANYWHERE, r"\\u0023", document) if "##" in document else document
 
 
 def shortened(text: str, most: int) -> str:

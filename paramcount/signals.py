@@ -26,6 +26,7 @@ class _Ending:
         self.is_watched = False
         self.undo: list[Callable[[], object]] = []
         self.is_let_go = threading.Event()
+        self.is_let_go.set()
 
 
 _ending = _Ending()
@@ -47,7 +48,10 @@ def _forget() -> None:
 @contextmanager
 def others_code() -> Iterator[None]:
     """Run a model's code, which may catch Ctrl-C, or be held up in C code: a moment later the program ends."""
-    if _ending.process == os.getpid() and not _ending.is_watched:
+    if _ending.process != os.getpid() or not _ending.is_let_go.is_set():  # some of it runs already
+        yield
+        return
+    if not _ending.is_watched:
         _ending.is_watched = True
         _begin_watch()
     _ending.is_let_go.clear()

@@ -11,11 +11,11 @@ from typing import NamedTuple
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]+"
 _URL = rf"(?:{_SCHEME}::)*(?P<scheme>{_SCHEME})://"
 # Begun only where no longer one begins, so that each character is looked at once.
-_HEAD = re.compile(r"(?<![A-Za-z0-9+.\-])[0-9+.\-]*(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]+)://")
-_IN_TEXT = re.compile(rf"{_HEAD.pattern}[^\s'\"<>`]*")
+_HEAD = r"(?<![A-Za-z0-9+.\-])[0-9+.\-]*(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]+)://"
+_IN_TEXT = rf"{_HEAD}[^\s'\"<>`]*"
 # In a path: another address with its colon and slashes escaped, or without its protocol.
-_USER_INSIDE = re.compile(r"(?:(?<=%3A%2F%2F)|(?<=%3a%2f%2f))[^/]{1,400}(?:%40|@)|(?<=/)[^/@:]{1,200}:[^/@]{1,200}@")
-_TOKEN = re.compile(r"\b(hf_)[A-Za-z0-9]{20,}")  # https://huggingface.co/docs/hub/security-tokens
+_USER_INSIDE = r"(?:(?<=%3A%2F%2F)|(?<=%3a%2f%2f))[^/]{1,400}(?:%40|@)|(?<=/)[^/@:]{1,200}:[^/@]{1,200}@"
+_HF = r"\b(hf_)[A-Za-z0-9]{20,}"  # https://huggingface.co/docs/hub/security-tokens
 _SHORTEST_SECRET = 3  # characters that are looked for in the messages of libraries
 _WEB = {"http", "https"}
 # hf://gpt2@main/… is a revision, abfs://container@account/… a container: no secrets.
@@ -100,7 +100,7 @@ def secrets(word: str) -> list[str]:
 
 def _cleaned(word: str) -> tuple[str, list[str]]:
     """Return a word as it may be shown, and what was dropped: of each address in it, one in another included."""
-    heads = list(_HEAD.finditer(word))
+    heads = list(re.finditer(_HEAD, word))
     if not heads:
         return word, []
     kept, dropped = [word[: heads[0].start()]], []
@@ -133,8 +133,8 @@ def _user(protocol: str, rest: str) -> tuple[str, str]:
     else:
         return rest, ""
     rest = rest[len(user) + 1 :] if user else rest
-    inside = _USER_INSIDE.findall(rest)
-    return " ".join([user, *inside]).strip(), _USER_INSIDE.sub("", rest) if inside else rest
+    inside = re.findall(_USER_INSIDE, rest)
+    return " ".join([user, *inside]).strip(), re.sub(_USER_INSIDE, "", rest) if inside else rest
 
 
 def _query(protocol: str, rest: str) -> tuple[str, str]:
@@ -151,8 +151,8 @@ def _has_user(host: str) -> bool:
 def without_secrets(text: str) -> str:
     """Return a text with each URL in it as it may be shown, in a time that goes by its length."""
     if "://" in text:
-        text = _IN_TEXT.sub(_shown_in_text, text)
-    return _TOKEN.sub(r"\1…", text) if "hf_" in text else text
+        text = re.sub(_IN_TEXT, _shown_in_text, text)
+    return re.sub(_HF, r"\1…", text) if "hf_" in text else text
 
 
 def _shown_in_text(found: re.Match[str]) -> str:

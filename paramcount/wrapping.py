@@ -12,10 +12,8 @@ _Part = TypeVar("_Part")
 _OF_SCALING = re.compile(r"scale|zero|factor|shift|offset|mean|codebook|lut|compensation|^nf4$")
 _BYTE = 8  # bits
 # What operators make of weights beforehand: TorchScript's classes of aten/src/ATen/native/quantized, and of XNNPACK.
-_PACKER = re.compile(r"__torch__\.torch\.classes\.(?:quantized|rnn|sparse|xnnpack|mkldnn\w*|vulkan|metal)\.\w+")
-_ATTRIBUTE = re.compile(
-    r"_packed_(?:weight|params)|^param$"
-)  # what torch.ao calls an attribute that has such an object
+_PACKER = r"__torch__\.torch\.classes\.(?:quantized|rnn|sparse|xnnpack|mkldnn\w*|vulkan|metal)\.\w+"
+_ATTRIBUTE = r"_packed_(?:weight|params)|^param$"  # what torch.ao calls an attribute that has such an object
 _OF_A_CELL = ("_ih", "_hh")  # from the input, and from the hidden state
 IN_PAIRS = "float4_e2m1fn_x2"  # the dtype of which each of PyTorch's elements is two floats, which share a byte
 
@@ -32,7 +30,7 @@ def apart(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def is_packer(class_name: str) -> bool:
     """Whether an object of TorchScript is one that holds weights as operators take them, by its class's full name."""
-    return _PACKER.fullmatch(class_name) is not None
+    return re.fullmatch(_PACKER, class_name) is not None
 
 
 def packed_parts(
@@ -60,7 +58,7 @@ def packed_key(attribute: str, part: str) -> str:
 
     A "weight" in "_packed_params" is the module's "weight", and in "_packed_weight_ih" its "weight_ih".
     """
-    key, number = _ATTRIBUTE.subn(f"_{part}", attribute, count=1)
+    key, number = re.subn(_ATTRIBUTE, f"_{part}", attribute, count=1)
     return key.lstrip("_") if number else f"{attribute}_{part}"
 
 

@@ -19,7 +19,7 @@ from paramcount import __version__
 from paramcount.commands.session import Session, encodable, others_print_to_stderr
 from paramcount.errors import EXIT_INTERRUPTED, EXIT_OK, Bug, BuildCrash, Interrupted, ParamcountError
 from paramcount.pause import paused_collector
-from paramcount.signals import others_code, undone
+from paramcount.signals import undone
 from paramcount.units import plural
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 def _outcome(job: Job[Counted]) -> Counted | Failure:
-    with _interrupts() as seen, others_code():
+    with _interrupts() as seen:
         result = _tried(job)
     return _interrupted(job) if seen else result
 

@@ -7,7 +7,7 @@ transformers and diffusers whose names leave no doubt; a name that leaves some i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -24,17 +24,7 @@ class Told(NamedTuple):
 def told(tensors: Iterable[Stored], packed: Collection[str] = ()) -> Told:
     """Tell buffers from parameters; the tensors named in ``packed`` are, or may be, weights of few bits."""
     given = list(tensors)
-    keys = [tensor.name.rpartition(".")[2] for tensor in given]
-    ruled = {key for key in set(keys) if _rules_of(key)} - _COMMON
-    # Most tensors are weights and biases: what is asked of each of those counts where there are tens of thousands.
-    candidates = [
-        tensor
-        for tensor, key in zip(given, keys, strict=True)
-        if key in ruled
-        or (key == "weight" and len(tensor.shape) == 1 and _is_telling(tensor.name.rsplit(".", 2)[-2:][0]))
-        or (key == "bias" and (len(tensor.shape) == _OF_ATTENTION or tensor.name.endswith(_OF_ROUTING)))
-        or tensor.dtype in _WHOLE
-    ]
+    candidates = list(_candidates(given))
     if not candidates:
         return Told({}, ())
     by_name = {tensor.name: tensor for tensor in given}
@@ -54,6 +44,20 @@ def told(tensors: Iterable[Stored], packed: Collection[str] = ()) -> Told:
             doubtful.append(tensor.name)
     _add_frozen_norms(by_name, found, doubtful)
     return Told(found, tuple(doubtful))
+
+
+def _candidates(tensors: Iterable[Stored]) -> Iterator[Stored]:
+    """Yield what may be a buffer by its own name and form; little is asked of weights and biases, as most are."""
+    for tensor in tensors:
+        key = tensor.name.rpartition(".")[2]
+        if key == "weight":
+            may_be = len(tensor.shape) == 1 and _is_telling(tensor.name.rsplit(".", 2)[-2:][0])
+        elif key == "bias":
+            may_be = len(tensor.shape) == _OF_ATTENTION or tensor.name.endswith(_OF_ROUTING)
+        else:
+            may_be = bool(_rules_of(key))
+        if may_be or tensor.dtype in _WHOLE:
+            yield tensor
 
 
 def _add_frozen_norms(tensors: Mapping[str, Stored], found: dict[str, str], doubtful: list[str]) -> None:
@@ -255,7 +259,6 @@ def _are_limits(place: _Place) -> bool:
 
 _INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _WHOLE = _INTEGERS | {"bool"}  # dtypes that take no gradient
-_COMMON = frozenset({"weight", "bias"})
 _OF_ROUTING = "exp_probs_b.bias"  # as llama.cpp calls it
 _OF_ATTENTION = 4  # dimensions: batch, heads, from and to
 # Patterns that few files need: none is compiled before.

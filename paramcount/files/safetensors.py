@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from sys import getsizeof
 from typing import Any, NoReturn
@@ -198,7 +198,7 @@ def _described(text: bytes) -> list[_Span]:
     kinds: dict[bytes, _Kind] = {}  # by dtype and shape as they are written: most tensors share theirs
     room, unusual = _MOST_MEMORY, 0
     position, following = 1, b","
-    compact = _tensor(b"")
+    compact, new = _tensor(b""), partial(tuple.__new__, Stored)
     while following == b",":
         kind: _Kind | None
         if usual := compact.match(text, position) or _tensor(_BLANK).match(text, position):
@@ -226,7 +226,7 @@ def _described(text: bytes) -> list[_Span]:
         if kind is not None:
             if stop - begin != kind[_NBYTES]:
                 raise _wrong_offsets(name, kind[_NBYTES], begin, stop)
-            spans.append((begin, stop, Stored._make((name, *kind))))
+            spans.append((begin, stop, new((name, *kind))))
     _demand_end(text, position)
     return spans
 

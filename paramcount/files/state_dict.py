@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Set
+from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from operator import methodcaller
 
 from paramcount.errors import UnreadableFile
@@ -56,10 +56,9 @@ def inventory(
             room = _add_module(name, modules, types, room)
     extra = dict.fromkeys(extra_states)
     given = list(tensors)
-    deepest = max(map(_dots, [tensor.name for tensor in given]), default=0) + 1
-    if deepest > _MOST_PARTS:
-        raise _too_deep(f"{target}: a name has {exact(deepest)} parts, and {exact(_MOST_PARTS)} are allowed")
-    if any(EXTRA_STATE in tensor.name for tensor in given):
+    names = [tensor.name for tensor in given]
+    _demand_shallow(names, target)
+    if any(EXTRA_STATE in name for name in names):
         keys = {tensor.name: key for tensor in given if (key := extra_state(tensor.name))}
         given = [tensor for tensor in given if tensor.name not in keys]
         extra.update(dict.fromkeys(keys.values()))
@@ -81,7 +80,7 @@ def inventory(
         module = name.rpartition(".")[0]
         if module not in modules:
             room = _add_module(module, modules, types, room)
-        if name in are_buffers and not tensor.packed:
+        if are_buffers and name in are_buffers and not tensor.packed:
             stored_buffers.append(_buffer(tensor, tied_to))
         else:
             # Up to what trains, the two have the same fields.
@@ -98,6 +97,14 @@ def inventory(
         tuple(scales),
         special=tuple(Special(key, "extra state") for key in extra),
     )
+
+
+def _demand_shallow(names: Sequence[str], target: str) -> None:
+    if max(map(len, names), default=0) < _MOST_PARTS:  # then none has as many dots, and no name is looked through
+        return
+    deepest = max(map(_dots, names)) + 1
+    if deepest > _MOST_PARTS:
+        raise _too_deep(f"{target}: a name has {exact(deepest)} parts, and {exact(_MOST_PARTS)} are allowed")
 
 
 def extra_state(name: str) -> str | None:

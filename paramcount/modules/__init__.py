@@ -11,6 +11,7 @@ from paramcount.errors import ParamcountError
 from paramcount.inventory import Inventory, Note
 from paramcount.modules.failure import build_error
 from paramcount.pause import paused_collector
+from paramcount.signals import others_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +65,8 @@ def take_inventory(
 def failures_of(target: str) -> Iterator[None]:
     """Turn whatever code that is not ours raises into a BuildError that names ``target``."""
     try:
-        yield
+        with others_code():
+            yield
     except (ParamcountError, KeyboardInterrupt):
         raise
     except BaseException as error:

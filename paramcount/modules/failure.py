@@ -74,15 +74,15 @@ def _users_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 def _network_hint(error: NeedsNetwork) -> str:
     """Return how the constructor can go without what was not fetched."""
-    if match := _ON_THE_HUB.fullmatch(error.address):
+    if match := re.fullmatch(_ON_THE_HUB, error.address):
         fetch = f"hf download {match['id']} {match['file'] or 'config.json'}"
         return f"with a network, {fetch} puts it where it is found without; or name a folder that holds it"
     switch = None if error.__cause__ is None else switched_off(error.__cause__.__traceback__)
     return switch or "build it without what is on a network: its constructor may have an argument for that"
 
 
-_ON_THE_HUB = re.compile(r"(?:(?P<file>\S+) of )?(?P<id>\S+) on the hub")
-_SAYS_WEIGHTS = re.compile(r"(?!.*(?:name|only)).*(?:pretrain|weights|checkpoint|ckpt)", re.IGNORECASE)
+_ON_THE_HUB = r"(?:(?P<file>\S+) of )?(?P<id>\S+) on the hub"
+_SAYS_WEIGHTS = r"(?i)(?!.*(?:name|only)).*(?:pretrain|weights|checkpoint|ckpt)"
 
 
 def switched_off(trace: TracebackType | None) -> str | None:
@@ -92,7 +92,7 @@ def switched_off(trace: TracebackType | None) -> str | None:
         if re.search(r"(?:^|\.)_(?!_init__)", frame.f_code.co_qualname):
             continue  # nobody calls it but its library
         for name, value in _arguments(frame).items():
-            if _SAYS_WEIGHTS.match(name) and (value is True or isinstance(value, str | Enum)):
+            if re.match(_SAYS_WEIGHTS, name) and (value is True or isinstance(value, str | Enum)):
                 if number == 0:  # the target itself
                     return f"build it without weights: -a {name}={'false' if value is True else 'null'}"
                 without = "False" if value is True else "None"

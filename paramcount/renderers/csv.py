@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator, Sequence
 
 from paramcount.grid import Grid, Result, Style
 from paramcount.harmless import cell
@@ -34,23 +35,18 @@ def separated(result: Result, delimiter: str) -> str:
         return ""
     header = list(dict.fromkeys(["target", *(column.key for table in tables for column in table.columns)]))
     text = _Lines()
-    writer = csv.DictWriter(text, header, restval="", delimiter=delimiter, lineterminator=_ENDING)
-    writer.writeheader()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=_ENDING)
+    writer.writerow(header)
     for table in tables:
-        writer.writerows(_records(table))
+        writer.writerows(_records(table, header))
     return text.getvalue().removesuffix("\n")
 
 
-def _records(table: Grid) -> list[dict[str, object]]:
-    """Return the rows by the keys of their columns, those that sum up the others first; what is not known is blank."""
-    keys = [column.key for column in table.columns]
-    target = cell(table.subject)
-    return [
-        {"target": target}
-        | {
-            key: cell(value) if type(value) is str else value
-            for key, value in zip(keys, row.cells, strict=True)
-            if value is not None
-        }
-        for row in (*table.totals, *table.rows)
-    ]
+def _records(table: Grid, header: Sequence[str]) -> Iterator[list[object]]:
+    """Yield the rows, those that sum up the others first; what is not known, or not in this table, is blank."""
+    places = {column.key: place for place, column in enumerate(table.columns)}
+    subject, blank = len(table.columns), len(table.columns) + 1  # behind the cells
+    chosen = [places.get(key, subject if key == "target" else blank) for key in header]
+    for row in (*table.totals, *table.rows):
+        values = (*row.cells, table.subject, None)
+        yield [cell(value) if type(value) is str else value for value in map(values.__getitem__, chosen)]
