@@ -51,7 +51,20 @@ def _dtype(kind: Record) -> str | None:
     said = kind.args[0] if isinstance(kind.args, tuple) and kind.args else None
     if isinstance(said, Global):
         return said.name if said.name in _OF_EXTENSIONS else None
-    return _KINDS.get(said) if isinstance(said, str) else None
+    return dtype_of(said) if isinstance(said, str) else None
+
+
+def dtype_of(written: str) -> str | None:
+    """Return the dtype that a tensor would have of what NumPy writes as ``<f4``, whatever the order of its bytes."""
+    return _KINDS.get(written.lstrip("<>|="))
+
+
+def held_array(value: object) -> object:
+    """Return the objects of an array of Python objects; of an array of one, that."""
+    match value:
+        case Record(state=(int(), shape, Record(), bool(), list(objects))):
+            return objects[0] if shape == () and len(objects) == 1 else objects
+    return value
 
 
 def note_storage(call: Record) -> None:

@@ -20,7 +20,6 @@ _OTHER_DATA = "name a file of weights: safetensors, a file of torch.save, or GGU
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull"),
     (b"\x89HDF\r\n\x1a\n", "is HDF5, as Keras saves", "keras.models.load_model(FILE).count_params() counts it"),
-    (b"\x93NUMPY", "is an array of NumPy's (npy)", "torch.save() its tensors by name, and count that"),
     (b"lmgg", "is in a format of llama.cpp before GGUF (ggml)", _CONVERT),
     (b"fmgg", "is in a format of llama.cpp before GGUF (ggmf)", _CONVERT),
     (b"tjgg", "is in a format of llama.cpp before GGUF (ggjt)", _CONVERT),
@@ -93,8 +92,6 @@ def in_zip(names: Collection[str]) -> tuple[str, str] | None:
     """Return what a zip archive is that torch.save did not write, by the names in it, and what to do instead."""
     if "model.weights.h5" in names or {"metadata.json", "config.json"} <= set(names):
         return "is a model of Keras", "keras.models.load_model(FILE).count_params() counts it"
-    if names and all(name.endswith(".npy") for name in names):
-        return "is an archive of NumPy's arrays (npz)", "torch.save() its tensors by name, and count that"
     if "MAR-INF/MANIFEST.json" in names:
         return "is an archive of TorchServe", "unpack it, and count the file of weights in it: unzip FILE"
     if any(name.endswith("data.pkl") for name in names):

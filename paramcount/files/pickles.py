@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 import sys
@@ -541,15 +542,7 @@ def _decimal(line: bytes) -> int:
 
 
 def _unescaped(escaped: bytes) -> str:
-    plain = re.sub(rb"\\(x[0-9a-fA-F]{2}|.)", _plain, escaped, flags=re.DOTALL)
-    return plain.decode("utf-8", "backslashreplace")
-
-
-def _plain(match: re.Match[bytes]) -> bytes:
-    code = match[1]
-    if len(code) > 1:
-        return bytes([int(code[1:], 16)])
-    return {b"n": b"\n", b"t": b"\t", b"r": b"\r"}.get(code, code)
+    return decoded(codecs.escape_decode(escaped)[0])  # by which Python's unpickler reads it
 
 
 # The operations, by their bytes ---------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ class _Call(NamedTuple):
 class RiskyCalls:
     """What loading a file would call, and import, of what no checkpoint needs."""
 
+    loader = "torch.load(weights_only=False)"  # that would make them
+
     def __init__(self, nested: Callable[[object, RiskyCalls], object] | None = None, depth: int = _DEEPEST) -> None:
         """Start without any.
 
@@ -80,7 +82,7 @@ class RiskyCalls:
         ]
         if not said:
             return ""
-        return f"torch.load(weights_only=False) would {' and '.join(said)}; nothing in it was executed here"
+        return f"{self.loader} would {' and '.join(said)}; nothing in it was executed here"
 
     def notes(self) -> Iterator[Note]:
         """Yield a note that says it, if there is anything to say."""

@@ -31,7 +31,7 @@ class Member:
 
 
 def weights(file: Ranges) -> tuple[Ranges, Note]:
-    """Return the one file of torch.save in a tar archive, as a file of its own, and what to say of it.
+    """Return the one file of weights in a tar archive, as a file of its own, and what to say of it.
 
     The format is that of https://www.gnu.org/software/tar/manual/html_node/Standard.html and of POSIX's pax.
 
@@ -45,7 +45,7 @@ def weights(file: Ranges) -> tuple[Ranges, Note]:
         message = f"{file.name} is a tar archive, as PyTorch saved before 0.1.10"
         raise UnreadableFile(message, hint="load it with torch.load, and torch.save it again")
     found = [each for each in members if _is_weights(each.name)]
-    if len(found) != 1 or found[0].name.endswith(_SAFETENSORS):
+    if len(found) != 1:
         raise _choice(file.name, found, names)
     name = found[0].name
     others = sorted(names - {name.removeprefix("./")})
@@ -71,6 +71,13 @@ def _choice(name: str, found: list[Member], names: set[str]) -> UnreadableFile:
     listed = ", ".join(each.name for each in found[:_LISTED]) + (" and more" if len(found) > _LISTED else "")
     hint = f"unpack it, and count what is meant: tar -xf {name} {found[0].name}"
     return UnreadableFile(f"{name} is a tar archive with {listed} in it", hint=hint)
+
+
+def to_be_unpacked(name: str, member: str) -> UnreadableFile:
+    """Return the error for an archive that holds one file of weights which is not read inside of it."""
+    member = member.removeprefix(f"{name}, ")
+    hint = f"unpack it, and count that: tar -xf {name} {member}"
+    return UnreadableFile(f"{name} is a tar archive with {member} in it", hint=hint)
 
 
 def _members(file: Ranges) -> Iterator[Member]:

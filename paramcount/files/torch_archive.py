@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from paramcount.errors import ParamcountError, UnreadableFile
-from paramcount.files import arrays, foreign, tars, torch_export, torch_packed, torch_zip
-from paramcount.files.kinds import demand_kind
+from paramcount.files import arrays, foreign, npy, tars, torch_export, torch_packed, torch_zip
+from paramcount.files.kinds import OtherKind, demand_kind
 from paramcount.files.pickles import MOST_BYTES, Cursor, MalformedPickle, Pairs, Record, load
 from paramcount.files.ranges import Held, Ranges
 from paramcount.files.risky_calls import RiskyCalls
@@ -58,11 +58,44 @@ def read(file: Ranges) -> Archive:
         return _read(file, calls)
 
 
+def read_unpacked(file: Ranges, sizes: Mapping[str, int | None]) -> Archive:
+    """Return the values of an archive of torch.save that was unpacked; ``file`` is the pickle in it.
+
+    Args:
+        file: what was data.pkl.
+        sizes: bytes of the storages beside it, by their keys; None where that is not known.
+
+    Raises:
+        UnreadableFile: it is damaged, or a storage is missing.
+
+    """
+    calls = RiskyCalls(_nested)
+    with calls.said_on_failure():
+        try:
+            storages = Storages()
+            idiom = TensorIdiom(storages, len(sizes))
+            value = load(Cursor(b"", _fetch(file)), storages.of, idiom, watcher=calls)
+            for key, each in storages.found.items():
+                size = sizes.get(key, -1)
+                if size is not None and size < each.nbytes:
+                    raise MalformedPickle(f"the data of storage {key!r} is missing or too short")
+        except MalformedPickle as error:
+            raise UnreadableFile(f"{file.name}: {error}", hint=HINT) from error
+    return Archive(value, stored=len(sizes), calls=calls, notes=(_UNPACKED,))
+
+
+_UNPACKED = Note("unpacked", "", "this is an unpacked archive of torch.save: torch.load() reads it only as one file")
+
+
 def _read(file: Ranges, calls: RiskyCalls) -> Archive:
     start = file.upto(0, foreign.START)
     try:
         if tars.is_tar(start):
             return _in_tar(file, calls)
+        if start.startswith(npy.MAGIC):
+            calls.loader = npy.LOADER
+            root, notes = npy.one(file, calls)
+            return Archive(root, calls=calls, notes=notes)
         return _zipped(file, calls) if start.startswith(_ZIP) else _legacy(file, start, calls)
     except (MalformedPickle, MalformedZip) as error:
         raise UnreadableFile(f"{file.name}: {error}", hint=HINT) from error
@@ -72,6 +105,10 @@ def _in_tar(file: Ranges, calls: RiskyCalls) -> Archive:
     member, note = tars.weights(file)
     if tars.is_tar(member.upto(0, foreign.START)):
         raise UnreadableFile(f"{member.name} is a tar archive in another", hint="unpack it, and count the file in it")
+    try:
+        demand_kind(member, "torch_file")
+    except OtherKind as error:
+        raise tars.to_be_unpacked(file.name, member.name) from error
     return replace(_read(member, calls), notes=(note,))
 
 
@@ -104,10 +141,16 @@ def _zipped(file: Ranges, calls: RiskyCalls) -> Archive:
     try:
         entries = torch_zip.entries(file)
     except AlikeEntries as error:
-        for entry in error.entries:
-            if entry.name.lower().endswith("data.pkl"):
-                _look_into(file, entry, calls)
-        raise
+        if (arrays_alike := npy.distinct(error.entries)) is None:
+            for entry in error.entries:
+                if entry.name.lower().endswith("data.pkl"):
+                    _look_into(file, entry, calls)
+            raise
+        entries = arrays_alike
+    if npy.is_archive(entries):
+        calls.loader = npy.LOADER
+        root, notes = npy.archive(file, entries, calls)
+        return Archive(root, calls=calls, notes=notes)
     if torch_export.is_program(entries):
         program = torch_export.read(file, entries, lambda inner: _read(inner, calls).root)
         for entry in torch_export.pickled(entries):

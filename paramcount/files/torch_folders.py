@@ -41,7 +41,10 @@ _LATEST = "latest"  # DeepSpeed's, which names the folder, beside the script tha
 _SCRIPT = "zero_to_fp32.py"
 _LONGEST_NAME = 1024  # bytes
 
-Kind = Literal["file", "index", "shards", "layers", "distributed"]
+# What an archive of torch.save is once it is unpacked; a program of TorchScript has its constants, too.
+PICKLE, _VERSION, _CONSTANTS = "data.pkl", "version", "constants.pkl"
+
+Kind = Literal["file", "index", "shards", "layers", "distributed", "unpacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ def _candidates(inside: Iterable[str]) -> Choice | None:
     names = sorted(inside)
     if METADATA in names:
         return Choice("distributed", (METADATA,))
+    if {PICKLE, _VERSION} <= set(names) and _CONSTANTS not in names:
+        return Choice("unpacked", (PICKLE,))
     if indexes := [name for name in names if INDEX.fullmatch(name)]:
         return Choice("index", tuple(indexes))
     if states := [name for name in names if _STATES.fullmatch(name)]:

@@ -18,6 +18,7 @@ _LOCAL = struct.Struct("<4s5H3I2H")
 _LONGEST_COMMENT = 2**16 - 1
 _IN_EXTRA = 2**32 - 1  # a field that says: the real value is in the zip64 extra field
 _STORED, _DEFLATED = 0, 8
+_OF_PACKING = 2**10  # bytes that packing adds at most to what hardly gets smaller
 _ENCRYPTED = 0x1
 
 _MOST_ENTRIES = 400_000
@@ -106,6 +107,24 @@ def content(file: Ranges, entry: Entry, *, most: int) -> bytes:
     if len(data) != entry.size:
         raise MalformedZip(f"{entry.name!r} does not hold the {entry.size:,} bytes that the directory says")
     return data
+
+
+def beginning(file: Ranges, entry: Entry, *, most: int) -> bytes:
+    """Return what a record begins with, up to ``most`` bytes.
+
+    Raises:
+        MalformedZip: it is packed in a way that cannot be read, or damaged.
+
+    """
+    data = file.read(_start(file, entry), min(entry.packed, most + _OF_PACKING))
+    if entry.method == _STORED:
+        return data[:most]
+    if entry.method != _DEFLATED:
+        raise MalformedZip(f"{entry.name!r} is packed by method {entry.method}")
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, most)
+    except zlib.error as error:
+        raise MalformedZip(f"{entry.name!r} cannot be unpacked") from error
 
 
 def _start(file: Ranges, entry: Entry) -> int:

@@ -20,6 +20,7 @@ from paramcount.errors import (
     closest,
     did_you_mean,
 )
+from paramcount.files.kinds import OtherKind
 from paramcount.files.kinds import kind as kind_of
 from paramcount.files.ranges import expanded, held, is_file, is_pipe, last, listed, within
 from paramcount.inventory import Inventory
@@ -142,7 +143,14 @@ def read(target: Target) -> Inventory:
         return _read_like(target, target.like)
     try:
         source, name = resolve(target.word)
-        return source.read(replace(target, word=shown(target.word)), name)
+        named = replace(target, word=shown(target.word))
+        try:
+            return source.read(named, name)
+        except OtherKind as error:
+            if name != target.word or error.file != shown(_file(target.word) or ""):
+                raise  # a prefix says what it is meant to be; of a file in a folder the hint says what to write
+            counted = _source(error.found).read(named, name)
+            return replace(counted, notes=(error.note(), *counted.notes))
     except ParamcountError as error:
         unknown_module = isinstance(error, UnknownTarget) and isinstance(error.__cause__, ModuleNotFoundError)
         if unknown_module and (meant := _prefixed(target.word)):

@@ -75,14 +75,13 @@ def read(target: Target, name: str) -> Inventory:
 def _reports(path: str, file: str) -> list[Any]:
     """Return the reports of a document; ``file`` is its path as it may be shown."""
     with opened(path) as stream:
+        demand_kind(stream, "saved")
         data = stream.upto(0, _LARGEST + 1)
     if len(data) > _LARGEST:
         raise _unreadable(file, f"it is over {_LARGEST:,} bytes long, which no report is")
     try:
         document = load(data)
     except MalformedJson as error:
-        with opened(path) as stream:
-            demand_kind(stream, "saved")
         raise _unreadable(error.place(file), error.problem) from error
     reports = document.get("reports") if isinstance(document, dict) else None
     if not isinstance(reports, list):

@@ -12,9 +12,11 @@ from paramcount.errors import UnknownTarget, UnreadableFile, UsageError, closest
 from paramcount.files import (
     deepspeed,
     distributed,
+    foreign,
     shards,
     state_dict,
     state_keys,
+    tars,
     torch_archive,
     torch_folders,
     torch_modules,
@@ -22,9 +24,11 @@ from paramcount.files import (
 )
 from paramcount.files.arrays import NOTE, Arrays
 from paramcount.files.configuration import beside
+from paramcount.files.kinds import kind
 from paramcount.files.packed import LONGEST_VALUE, VALUES, Config, packed_note
 from paramcount.files.pickles import MalformedPickle
 from paramcount.files.ranges import Ranges, expanded, last, listed, opened, parent, within
+from paramcount.files.safetensors import tensors as tensors_of_safetensors
 from paramcount.files.stored import Stored
 from paramcount.files.torch_archive import Archive
 from paramcount.files.torch_folders import Choice
@@ -47,6 +51,7 @@ _NAME = "torch_file"
 _FORM = re.compile(r"(?P<file>.+?\.(?:pt|pth|bin|ckpt|pt2))(?::(?P<part>.+))?", re.DOTALL)
 _ANY = re.compile(r"(?P<file>[^:]+)(?::(?P<part>.+))?", re.DOTALL)  # which only a prefix makes such a file
 _PARTS_LISTED = 8
+_STORAGES = "data"  # the folder in an archive of torch.save
 _MOST_REQUESTS = 50
 _QUANTISED = ("qint", "quint")  # dtypes
 
@@ -143,6 +148,8 @@ def _folder(wanted: _Wanted) -> Inventory:
             return _file(first)
         case "distributed":
             return _distributed(first, listed(parent(first.path)))
+        case "unpacked":
+            return _unpacked(first)
         case "index":
             return _indexed(replace(first, notes=wanted.notes))  # which says itself what it does not name
     first.demand_whole()
@@ -176,6 +183,16 @@ def _distributed(wanted: _Wanted, inside: list[str] | None = None) -> Inventory:
     )
 
 
+def _unpacked(wanted: _Wanted) -> Inventory:
+    """Read what was an archive of torch.save before somebody unpacked it."""
+    folder = within(parent(wanted.path), _STORAGES)
+    keys = listed(folder) or []
+    # Of many storages that are far away, each would take a request.
+    sizes = {key: None if is_url(folder) else _size(within(folder, key)) for key in keys}
+    with opened(wanted.path) as file:
+        return _inventory(torch_archive.read_unpacked(file, sizes), wanted)
+
+
 def _data(folder: str) -> int:
     """Return the bytes of the data beside a checkpoint's metadata; 0 where each file would take a request."""
     if is_url(folder):
@@ -191,7 +208,24 @@ def _size(path: str) -> int:
 def _file(wanted: _Wanted) -> Inventory:
     wanted = replace(wanted, notes=(*wanted.notes, *shards.one_of_several(wanted.path)))
     with opened(wanted.path) as file:
+        if tars.is_tar(file.upto(0, foreign.START)):
+            member, note = tars.weights(file)
+            if kind(member) == "safetensors":
+                return _safetensors(member, replace(wanted, notes=(note, *wanted.notes)))
         return _inventory(torch_archive.read(file), wanted, file)
+
+
+def _safetensors(member: Ranges, wanted: _Wanted) -> Inventory:
+    """Read what a tar archive holds in another format than torch.save's."""
+    wanted.demand_whole()
+    found = state_dict.inventory(
+        tensors_of_safetensors(member),
+        target=wanted.word,
+        source="safetensors",
+        notes=wanted.notes,
+        config=wanted.config,
+    )
+    return replace(found, form="other" if any(param.packed for param in found.params) else "state dict")
 
 
 def _beside(choice: Choice) -> Iterable[Note]:

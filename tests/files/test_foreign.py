@@ -12,12 +12,8 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from paramcount.errors import ParamcountError
 from paramcount.inventory import Inventory
@@ -36,20 +32,12 @@ def _zip(*names: str) -> bytes:
     return stream.getvalue()
 
 
-def _array(save: Callable[..., None], *args: Any, **kwargs: Any) -> bytes:
-    stream = io.BytesIO()
-    save(stream, *args, **kwargs)
-    return stream.getvalue()
-
-
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4976698672\n"
 PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
 FILES = {
     "onnx": (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0", "ONNX"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
     "keras": (_zip("metadata.json", "config.json", "model.weights.h5"), "Keras"),
-    "npz": (_array(np.savez, w=np.zeros(3)), "npz"),
-    "npy": (_array(np.save, np.zeros(3)), "npy"),
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(40), "TensorFlow Lite"),
     "torchserve": (_zip("MAR-INF/MANIFEST.json", "model.pt"), "TorchServe"),
     "msgpack": (b"\x81\xa6params\x81\xa5dense\x80", "MessagePack"),
@@ -122,16 +110,3 @@ def test_json_that_is_no_report_is_named_for_what_it_is(name: str, tmp_path: Pat
     assert said in caught.value.message
     assert hint in str(caught.value.hint)
     assert "save one" not in str(caught.value.hint)
-
-
-def _saved(model: nn.Module, path: Path) -> Path:
-    torch.save(model.state_dict(), path)
-    return path
-
-
-def test_a_file_of_another_kind_says_the_word_that_counts_it(tmp_path: Path) -> None:
-    path = _saved(nn.Linear(4, 3), tmp_path / "model.safetensors")
-    with pytest.raises(ParamcountError, match="torch\\.save") as caught:
-        _read(path)
-    word = str(caught.value.hint).rpartition(" ")[2]
-    assert sum(param.numel or 0 for param in read(Target(word)).params) == 4 * 3 + 3

@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -44,9 +45,17 @@ def test_the_weights_in_an_archive_count(file: str, name: str, kind: int, tmp_pa
     assert any(note.code == "left-out" and name in note.message for note in inventory.notes)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt"])
+def test_safetensors_in_an_archive_count(name: str, tmp_path: Path) -> None:
+    weights = safetensors.torch.save(nn.Linear(4, 3).state_dict())
+    inventory = _read(_tar(tmp_path / "asr.nemo", {"config.yaml": b"x: 1\n", name: weights}))
+    assert sum(param.numel or 0 for param in inventory.params) == 4 * 3 + 3
+    assert any(note.code == "left-out" and name in note.message for note in inventory.notes)
+
+
 REFUSED = {
     "two": ({"a.pt": b"x", "b.pt": b"x"}, "with a.pt, b.pt in it", "tar -xf"),
-    "safetensors": ({"model.safetensors": b"x"}, "with model.safetensors in it", "tar -xf"),
+    "GGUF": ({"model.gguf": b"GGUF" + bytes(20)}, "with model.gguf in it", "tar -xf"),
     "none": ({"readme.txt": b"x"}, "without a file of weights", ""),
     "torch before 0.1.10": (dict.fromkeys(("sys_info", "pickle", "tensors", "storages"), b""), "0.1.10", "torch.load"),
 }

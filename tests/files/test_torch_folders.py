@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -314,3 +315,15 @@ def test_folders_and_indexes_are_claimed_by_their_names(sharded: Path, monkeypat
     (sharded / "empty").mkdir()
     assert not torch_file.claims("empty")
     assert "do not say" in _refusal(sharded / "empty").message
+
+
+def test_an_archive_that_was_unpacked_counts(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    with zipfile.ZipFile(tmp_path / "model.pt") as archive:
+        archive.extractall(tmp_path)
+    report = _counted(tmp_path / "model")
+    assert report.total == sum(p.numel() for p in model.parameters())
+    assert _messages(report, "unpacked")
+    (tmp_path / "model" / "data" / "0").unlink()
+    assert "storage '0' is missing" in _refusal(tmp_path / "model").message

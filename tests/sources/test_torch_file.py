@@ -813,7 +813,7 @@ OTHERS = {
     "web page": (b"\n<!DOCTYPE html><html>", "web page"),
     "tar": (b"\0" * 257 + b"ustar" + b"\0" * 300, "tar archive"),
     "noise": (b"\x93NUMBER\x01\x00" * 40, "no file that torch.save wrote"),
-    "an array": (b"\x93NUMPY\x01\x00" * 40, "an array of NumPy's"),
+    "an array": (b"\x93NUMPY\x01\x00" * 40, "no array of NumPy's"),
     "plain pickle": (pickle.dumps({"a": 1}), "which pickle.dump\\(\\) wrote, holds no weights"),
     "true": (b"\x88.", "which pickle.dump\\(\\) wrote, holds no weights"),
 }
