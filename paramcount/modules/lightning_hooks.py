@@ -49,13 +49,11 @@ def run_hooks(model: nn.Module) -> tuple[nn.Module, tuple[Note, ...]]:
 
 def hook_notes(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[Note]:
     """Note each Lightning module that has no parameters as it stands, and hooks that may make some."""
-    kinds: dict[type, list[str]] = {}
-    for name, module in modules:
-        kind = type(module)
-        if kind not in kinds:
-            kinds[kind] = _own_hooks(kind)
-        if kinds[kind] and not registered_parameters(module):
-            hooks = " and ".join(f"{hook}()" for hook in kinds[kind])
+    modules = list(modules)
+    kinds = {kind: own for kind in {type(module) for _, module in modules} if (own := _own_hooks(kind))}
+    for name, module in modules if kinds else ():
+        if type(module) in kinds and not registered_parameters(module):
+            hooks = " and ".join(f"{hook}()" for hook in kinds[type(module)])
             yield Note("unconfigured", name, f"has no parameters: it may make its layers in {hooks}; run that first")
 
 

@@ -48,12 +48,13 @@ class Names:
 def names_in(model: nn.Module) -> Names:
     """Return every module under every name, in the order of ``named_modules(remove_duplicate=False)``."""
     sightings = list(_walk(model))
-    keys: set[str] = set()
+    keys = {sighting.key for sighting in sightings}
     for sighting in sightings:
-        keys.add(sighting.key)
-        for registry in (sighting.module._parameters, sighting.module._buffers):  # noqa: SLF001  # the registries
-            if registry:
-                keys.update(registry.keys())
+        module = sighting.module
+        if module._parameters:  # noqa: SLF001  # the registries themselves
+            keys.update(module._parameters.keys())  # noqa: SLF001
+        if module._buffers:  # noqa: SLF001
+            keys.update(module._buffers.keys())  # noqa: SLF001
     return _told_apart(sightings) if any("." in key or not key for key in keys) else Names(sightings)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -45,15 +46,21 @@ def packed_weights(module: nn.Module) -> Iterator[Holding]:
 
 def may_hold_packed_buffers(module: nn.Module) -> bool:
     """Whether there may be quantised weights in a module that has none among its parameters."""
+    kind: Any = type(module)
     return (
         "qweight" in module._buffers  # noqa: SLF001
-        or type(module).__module__.startswith(_TORCH_AO)
-        or torch.ScriptObject in map(type, vars(module).values())
-        or isinstance(module, torch.jit.ScriptModule)
+        or _is_of_packed(kind)
+        or _PACKED_OBJECT in map(type, vars(module).values())
     )
 
 
+@lru_cache(maxsize=1024)
+def _is_of_packed(kind: type) -> bool:
+    return kind.__module__.startswith(_TORCH_AO) or issubclass(kind, torch.jit.ScriptModule)
+
+
 _PLAIN = {nn.Parameter, type(None)}
+_PACKED_OBJECT = torch.ScriptObject
 _OF_BITSANDBYTES = ("Params4bit", "Int8Params")
 _TORCH_AO = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse.quantized")
 _BY_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric, torch.per_channel_affine_float_qparams)

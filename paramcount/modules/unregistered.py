@@ -110,7 +110,7 @@ class _Search:
         kind = type(module)
         left_out, on_class = self._kinds.get(kind) or self._kinds.setdefault(kind, (_left_out(kind), _on_class(kind)))
         for key, value in vars(module).items():  # of a module, as PyTorch itself does
-            if key not in left_out and not _is_plain(value):
+            if key not in left_out and type(value) not in _PLAIN and not _is_plain(value):
                 self._waiting.append((value, f"{prefix}{key}", _ATTRIBUTE, ""))
         for key, value, owner in on_class:
             self._waiting.append((value, prefix + key, _CLASS, class_name(owner)))
