@@ -46,7 +46,7 @@ def take_inventory(
     """
     from paramcount.modules.build import build
     from paramcount.modules.forward import warm_up
-    from paramcount.modules.lightning_hooks import run_hooks
+    from paramcount.modules.lightning_hooks import run_hooks, unmade
     from paramcount.modules.read import read
 
     def make() -> tuple[nn.Module, tuple[Note, ...]]:
@@ -58,7 +58,8 @@ def take_inventory(
     with failures_of(target):
         (model, said), notes = build(make, device=device)
         inventory = read(model, target=target, source=source)
-    return replace(inventory, notes=(*notes, *said, *inventory.notes))
+    params = (*inventory.params, *unmade(said))
+    return replace(inventory, params=params, notes=(*notes, *said, *inventory.notes))
 
 
 @contextmanager

@@ -103,8 +103,15 @@ def _told(failure: BaseException | None) -> str:
 def _notes(attempt: Attempt) -> Iterator[Note]:
     if skipped := dict.fromkeys(attempt.fetches.skipped):
         names = ", ".join(name.rpartition("/")[2] if "://" in name else name for name in skipped)
-        message = f"pretrained weights were not fetched, the count does not need them: {names}"
+        needless = "" if attempt.fetches.decides else ", the count does not need them"
+        message = f"pretrained weights were not fetched{needless}: {names}"
         yield Note("weights-skipped", "", message)
+    if attempt.fetches.decides:
+        message = (
+            "the constructor looks at weights that were not fetched before it makes its last layer: "
+            "where a layer depends on what is in them, the count is another"
+        )
+        yield Note("weights-unknown", "", message)
     if refused := dict.fromkeys(attempt.fetches.refused):
         message = f"nothing is fetched, and the constructor went on without: {', '.join(refused)}"
         yield Note("network-refused", "", message)

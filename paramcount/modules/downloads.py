@@ -62,6 +62,7 @@ class _Weights:
         self._fetches, self._guard, self._stack = fetches, guard, stack
         self._files: set[str] = set()  # that are asked for, and not there
         self._folder: Path | None = None
+        self._is_heeding = False
         self._libraries_own = 0  # how many loaders are at work that ask for a file and go on without
 
     def substitutes(self) -> dict[str, Substitute]:
@@ -106,11 +107,26 @@ class _Weights:
         name = name[0] if isinstance(name, list | tuple) and name else name
         self._fetches.skipped.append(str(name))
 
+    def _weights(self) -> Unfetched:
+        return Unfetched(asked=self._hear)
+
+    def _hear(self) -> None:
+        """Heed what parameters are made after a look at names that are not known: these may decide about them."""
+        if not self._is_heeding:
+            from torch.nn.modules.module import register_module_parameter_registration_hook
+
+            self._is_heeding = True
+            hook = register_module_parameter_registration_hook(self._doubt)
+            self._stack.callback(hook.remove)
+
+    def _doubt(self, *_registered: object) -> None:
+        self._fetches.decides = True
+
     # Fetching ---------------------------------------------------------------------------------------------------------
 
     def _state_dict(self, _original: Substitute, url: Any, *_args: Any, **_kwargs: Any) -> Unfetched:
         self._skip(url)
-        return Unfetched()
+        return self._weights()
 
     def _download(self, original: Substitute, *args: Any, **kwargs: Any) -> Any:
         url = _argument(args, kwargs, 0, "url")
@@ -175,7 +191,7 @@ class _Weights:
 
     def _load(self, original: Substitute, *args: Any, **kwargs: Any) -> Any:
         file = _argument(args, kwargs, 0, "f", "filename", "file")
-        return Unfetched() if self._is_missing(file) else original(*args, **kwargs)
+        return self._weights() if self._is_missing(file) else original(*args, **kwargs)
 
     def _whole(self, original: Substitute, *args: Any, **kwargs: Any) -> Any:
         if self._is_missing(_argument(args, kwargs, 0, "f")):
@@ -198,7 +214,8 @@ class _Weights:
 
     def _fill(self, original: Substitute, model: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
         if self._fetches.skipped and isinstance(state_dict, Mapping):
-            known = {key: value for key, value in state_dict.items() if not isinstance(value, Unfetched)}
+            items = dict.items(state_dict) if isinstance(state_dict, dict) else state_dict.items()
+            known = {key: value for key, value in items if not isinstance(value, Unfetched)}
             if not known:
                 from torch.nn.modules.module import _IncompatibleKeys
 

@@ -103,11 +103,12 @@ def looked_up(text: str, module: ModuleType, place: str, candidates: Iterator[st
 def contents(thing: Any) -> dict[str, Any]:
     """Return what a dict or a list holds, by what names it: ``generator`` in ``net.py:nets.generator``.
 
-    Another kind of container may never end.
+    Another kind of container may never end, nor may what a subclass makes of these.
     """
     if issubclass(type(thing), dict):
-        return {str(key): value for key, value in thing.items()}
-    return {str(index): value for index, value in enumerate(thing)} if issubclass(type(thing), list | tuple) else {}
+        return {str(key): value for key, value in dict.items(thing)}
+    kind = next((kind for kind in (list, tuple) if issubclass(type(thing), kind)), None)
+    return {} if kind is None else {str(index): value for index, value in enumerate(kind.__iter__(thing))}
 
 
 def model_in(value: object, label: str) -> object:

@@ -69,7 +69,7 @@ def build_error(target: str, error: BaseException) -> BuildError:
 
 
 def _users_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    return [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
 
 
 def _network_hint(error: NeedsNetwork) -> str:
@@ -227,7 +227,8 @@ def _version(distribution: str) -> str:
         return "(not installed)"
 
 
-def _is_users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
+    """Whether a file holds the user's own code."""
     return not filename.startswith("<") and not filename.startswith(_PACKAGE) and not is_installed(filename)
 
 

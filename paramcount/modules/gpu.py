@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from types import CodeType, FunctionType, ModuleType, SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -128,7 +128,7 @@ def missing_gpu(told: Callable[[str], None]) -> Iterator[None]:
             each()
 
 
-def _replace(place: ModuleType, name: str, answer: Any) -> Callable[[], object]:
+def _replace(place: Any, name: str, answer: Any) -> Callable[[], object]:
     """Put something in the place of what a module has, and return how to undo that.
 
     A function stays itself, for all who imported it by its name, and only does what another does.
@@ -156,8 +156,8 @@ def _calling(name: str) -> CodeType:
     return code
 
 
-def _stand_ins(told: Callable[[str], None]) -> Iterator[tuple[ModuleType, str, Any]]:
-    """Yield what stands in for what: a module, a name in it, and another value."""
+def _stand_ins(told: Callable[[str], None]) -> Iterator[tuple[Any, str, Any]]:
+    """Yield what stands in for what: a module or a class, a name in it, and another value."""
     done = set()  # several modules have the same function
     for place in (torch.cuda, torch.cuda.memory, torch.cuda.random, torch.xpu, torch.mps, torch.accelerator):
         kind = place.__name__.removeprefix("torch.").partition(".")[0]
@@ -170,8 +170,14 @@ def _stand_ins(told: Callable[[str], None]) -> Iterator[tuple[ModuleType, str, A
     for name, stand_in in types.items():
         if hasattr(torch.cuda, name):
             yield torch.cuda, name, stand_in
+    for storage in (torch.storage._StorageBase, torch.TypedStorage):  # noqa: SLF001  # map_location=lambda s, _: s.cuda()
+        yield storage, "cuda", _itself
     yield torch, "Generator", _generator(torch.Generator)
     yield torch, "set_default_tensor_type", _set_default_tensor_type
+
+
+def _itself(storage: Any, *_args: Any, **_options: Any) -> Any:
+    return storage
 
 
 def _telling(told: Callable[[str], None], name: str, answer: Any) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from torch import nn
 
-from paramcount.inventory import Note
+from paramcount.inventory import Note, Param
 from paramcount.modules.attributes import bases, class_module, class_name, definer
 from paramcount.modules.failure import HookFailed
 from paramcount.modules.own_parameters import elements, registered_parameters
@@ -14,6 +14,7 @@ from paramcount.units import plural
 
 _LIBRARIES = ("lightning.", "pytorch_lightning.", "lightning_fabric.")
 _CONFIGURE = ("configure_model", "configure_sharded_model")  # the second until Lightning 2.0
+UNMADE = "unmade"  # the note of layers that a hook could not make
 _SETUP = "setup"  # for data sets as a rule, so only where nothing else makes layers
 
 
@@ -37,14 +38,20 @@ def run_hooks(model: nn.Module) -> tuple[nn.Module, tuple[Note, ...]]:
         except Exception as error:
             if not registered_parameters(model):
                 raise HookFailed(hook) from error
-            said = f"its {hook}() failed ({type(error).__name__}): what that makes is not in the count"
-            notes.append(Note("unconfigured", "", said))
+            said = f"its {hook}() failed ({type(error).__name__}): what that makes is missing: totals are lower bounds"
+            notes.append(Note(UNMADE, "", said))
             continue
         made = elements(registered_parameters(model)) - elements(before)
         if made:
             said = f"its {hook}() was run, as Lightning does before training, and makes {plural(made, 'parameter')}"
             notes.append(Note("configured", "", said))
     return model, tuple(notes)
+
+
+def unmade(notes: Iterable[Note]) -> tuple[Param, ...]:
+    """Return what stands for the parameters of layers that a hook could not make: one, of which nothing is known."""
+    is_short = any(note.code == UNMADE for note in notes)
+    return (Param("(unmade)", None, "float32", None, None, trainable=True),) if is_short else ()
 
 
 def hook_notes(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[Note]:

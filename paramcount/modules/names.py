@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import ProxyTypes
 
 from torch import Tensor, nn
 
@@ -68,6 +69,8 @@ def _walk(model: nn.Module) -> Iterator[Sighting]:
     waiting: list[tuple[str, str, nn.Module, Sighting | None]] = [("", _ROOT, model, None)]
     while waiting:  # not recursive: users nest deeper than Python's stack
         name, key, module, above = waiting.pop()
+        if type(module) in ProxyTypes:  # as PyTorch takes it: for the module that it stands for
+            module = module.__init__.__self__  # type: ignore[misc]
         if WRAPPED in module._modules:  # noqa: SLF001  # the registry itself
             module = unwrapped(module)
         same_as = first_names.get(id(module))

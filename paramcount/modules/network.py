@@ -25,11 +25,13 @@ class Fetches:
 
     skipped: list[str] = field(default_factory=list)  # weights, without which it went on
     refused: list[str] = field(default_factory=list)  # all else
+    decides: bool = False  # whether what is not known of the weights may decide about a layer
 
     def clear(self) -> None:
         """Forget an attempt that failed."""
         self.skipped.clear()
         self.refused.clear()
+        self.decides = False
 
 
 class NetworkRefused(OSError):

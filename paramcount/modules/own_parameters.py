@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from ctypes import c_ulong, py_object, pythonapi
 from itertools import islice
+from threading import Thread
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -14,6 +17,8 @@ from paramcount.units import exact
 
 _METHODS = ("parameters", "named_parameters")
 _MOST_SURPLUS = 10_000  # what may be given beyond twice what there is, before it is taken to have no end
+_PATIENCE = 5  # seconds for a method that is asked for a note alone
+_NO_ANSWER: list[Any] = ["no answer"]
 
 
 def own_parameters_notes(modules: Sequence[tuple[str, nn.Module]], counted: Sequence[Tensor] | None) -> Iterator[Note]:
@@ -54,9 +59,8 @@ def _note(name: str, module: nn.Module, method: str, counted: Sequence[Tensor] |
     reference = registered if counted is None else {id(tensor): tensor for tensor in counted}
     whole = exact(elements(reference))
     most = 2 * len(reference) + _MOST_SURPLUS
-    try:
-        given = list(islice(iter(module.parameters()), most))
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a user's method raises
+    given, error = _given(module, most)
+    if error is not None:
         message = f"{who} fails when it is called without arguments ({type(error).__name__}): the count is without it"
         yield Note("own-parameters", name, message)
         return
@@ -65,11 +69,34 @@ def _note(name: str, module: nn.Module, method: str, counted: Sequence[Tensor] |
         return
     if len(given) == most:
         said = "does not end"
+    elif given == _NO_ANSWER:
+        said = f"gives no answer in {_PATIENCE} seconds"
     elif len(tensors) < len(given):
         said = "gives other things than tensors"
     else:
         said = f"gives {exact(sum(map(_numel, tensors)))} elements, and named_parameters() {whole}"
     yield Note("own-parameters", name, f"{who} {said}: the count is over named_parameters()")
+
+
+def _given(module: nn.Module, most: int) -> tuple[list[Any], BaseException | None]:
+    """Return what ``parameters()`` gives, up to a number, or what it raises; it has some seconds, in another thread."""
+    found: list[list[Any]] = []
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            found.append(list(islice(iter(module.parameters()), most)))
+        except BaseException as error:  # noqa: BLE001  # whatever a user's method raises
+            raised.append(error)
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    if thread.is_alive():
+        # Raise SystemExit there: nothing else ends a loop in a thread.
+        pythonapi.PyThreadState_SetAsyncExc(c_ulong(thread.ident or 0), py_object(SystemExit))
+        return _NO_ANSWER, None
+    return (found[0] if found else []), next(iter(raised), None)
 
 
 def registered_parameters(module: nn.Module) -> dict[int, Tensor]:

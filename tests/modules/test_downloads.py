@@ -84,6 +84,66 @@ def test_a_look_into_unfetched_weights_is_refused() -> None:
         build(construct)
 
 
+def by_counting(state: Any) -> nn.Module:
+    return nn.ModuleList(nn.Linear(2, 2) for _ in range(1 + len({key.split(".")[1] for key in state})))
+
+
+def by_a_default(state: Any) -> nn.Module:
+    return nn.Linear(2, state.get("width", 3))
+
+
+def by_a_name(state: Any) -> nn.Module:
+    return nn.Linear(2, 2, bias="bias" in state["model"])
+
+
+def by_emptiness(state: Any) -> nn.Module:
+    return nn.Linear(2, 2 if state else 3)
+
+
+def by_a_caught_error(state: Any) -> nn.Module:
+    try:
+        return nn.Linear(2, state["weight"].shape[1])
+    except AttributeError:
+        return nn.Linear(2, 2)
+
+
+def by_arguments(state: Any) -> nn.Module:
+    return nn.Linear(2, 2, **state["config"])
+
+
+@pytest.mark.parametrize("make", [by_counting, by_a_default, by_a_name, by_emptiness, by_a_caught_error, by_arguments])
+def test_layers_that_follow_from_names_in_unfetched_weights_are_a_guess_and_told(
+    make: Callable[[Any], nn.Module],
+) -> None:
+    _, notes = build(lambda: make(torch.hub.load_state_dict_from_url(AWAY)))
+    assert [note.code for note in notes] == ["weights-skipped", "weights-unknown"]
+    assert "not need" not in notes[0].message
+
+
+def test_a_look_at_names_after_the_last_layer_decides_about_none() -> None:
+    def construct() -> nn.Module:
+        model = nn.Linear(4, 3)
+        state = torch.hub.load_state_dict_from_url(AWAY)
+        if "model" in state:
+            raise AssertionError
+        state = {key.removeprefix("module."): value for key, value in state.items() if key in model.state_dict()}
+        model.load_state_dict({**model.state_dict(), **state})
+        return nn.Sequential(model)
+
+    model, notes = build(construct)
+    assert total(model) == 15
+    assert [note.code for note in notes] == ["weights-skipped"]
+
+
+def test_a_parameter_of_unfetched_weights_is_no_silent_0() -> None:
+    def construct() -> nn.Module:
+        model = nn.Module()
+        model.weight = nn.Parameter(torch.hub.load_state_dict_from_url(AWAY)["weight"])
+        return model
+
+    assert "takes a parameter from pretrained weights" in failure(construct).message
+
+
 def by_retrieving(folder: Path) -> nn.Module:
     file, _ = urllib.request.urlretrieve(AWAY, filename=str(folder / "weights.pth"))
     return filled(torch.load(f=file)["state_dict"])

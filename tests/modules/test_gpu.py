@@ -115,7 +115,10 @@ def test_whether_there_is_a_gpu_is_answered_truly() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == 2
 
 
-@pytest.mark.parametrize("options", [{}, {"map_location": "cuda:0"}, {"map_location": "cpu"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"map_location": "cuda:0"}, {"map_location": "cpu"}, {"map_location": lambda storage, _: storage.cuda(0)}],
+)
 def test_a_checkpoint_saved_from_a_gpu_is_loaded(tmp_path: Path, options: dict[str, Any]) -> None:
     plain = io.BytesIO()
     torch.save({"weight": torch.full((3, 4), 2.0)}, plain)

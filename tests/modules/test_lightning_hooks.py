@@ -139,12 +139,14 @@ def test_a_hook_that_fails_is_an_error_where_nothing_else_makes_parameters() -> 
 
 
 @pytest.mark.usefixtures("nets")
-def test_a_hook_that_fails_beside_other_parameters_is_noted() -> None:
+def test_a_hook_that_fails_beside_other_parameters_leaves_a_lower_bound() -> None:
     report = paramcount.count("net.py:StemNeedsTrainer")
-    assert report.total == 6
+    assert (report.total, report.uninitialized) == (6, 1)
     (note,) = report.notes
-    assert note.code == "unconfigured"
+    assert note.code == "unmade"
     assert "configure_model() failed (RuntimeError)" in note.message
+    with pytest.raises(ParamcountError, match="total cannot be judged"):
+        paramcount.check(report, total="1M")
 
 
 @pytest.mark.usefixtures("nets")

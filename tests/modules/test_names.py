@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,3 +232,15 @@ def test_a_state_dict_that_has_lost_tensors_loads_as_pytorch_says(width: int, tm
     said = changes(Side.of(paramcount.count(file)), Side.of(paramcount.count(model))).loading
     assert said is not None
     assert said.loads is loads is (width == 4)
+
+
+def test_a_weak_proxy_stands_for_its_module() -> None:
+    """A child that refers to its parent by one, so as not to keep it alive, adds nothing."""
+    model: Any = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    model[0].parent = weakref.proxy(model)
+    model.first = weakref.proxy(model[0])
+    report = paramcount.count(model)
+    assert report.total == sum(param.numel() for param in model.parameters()) == 23
+    assert [param.name for param in report.params if param.tied_to is None] == [
+        name for name, _ in model.named_parameters()
+    ]

@@ -11,6 +11,7 @@ import pytest
 from torch import nn
 
 import paramcount
+import paramcount.modules.own_parameters
 
 
 class Two(nn.Module):
@@ -80,10 +81,12 @@ def test_names_of_its_own_that_leave_something_out_are_the_count_and_say_so() ->
         (lambda _group: (), "fails when it is called without arguments (TypeError)"),
         (lambda: None, "fails when it is called without arguments (TypeError)"),
         (lambda: repeat(nn.Parameter()), "does not end"),
+        (lambda: next(each for each in repeat(0) if each), "gives no answer in 0.2 seconds"),
         (lambda: [{"params": [], "lr": 1.0}], "gives other things than tensors"),
     ],
 )
-def test_whatever_it_does_the_model_counts(give: Any, expected: str) -> None:
+def test_whatever_it_does_the_model_counts(give: Any, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paramcount.modules.own_parameters, "_PATIENCE", 0.2)
     model: Any = Two()
     model.parameters = give
     assert paramcount.count(model).total == 23
