@@ -51,14 +51,22 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
         Exception: the constructor's own, as the last way raised it.
 
     """
+    from paramcount.modules.bounded import can_bound
+    from paramcount.modules.budget import LARGEST_BUSY
     from paramcount.modules.weightless import without_missing_devices
 
     attempt = Attempt()
     outputs = (_Output("stdout"), _Output("stderr"))
     failure: BaseException | None = None
     if device != "cpu":
-        made, failure = _without_weights(construct, attempt, outputs, loops=False)
+        can_run_plain = device == "auto" and can_bound(_available_memory())
+        made, failure = _without_weights(construct, attempt, outputs, can_run_plain=can_run_plain)
         if attempt.loops:
+            failure = None  # with it go all tensors of the constructor that it ended
+            if can_run_plain and attempt.nbytes <= 4 * LARGEST_BUSY:
+                attempt = Attempt()
+                if plain := _within_bounds(construct, attempt, outputs):
+                    return plain[0], (*_notes(attempt),)
             attempt = Attempt()
             made, failure = _without_weights(construct, attempt, outputs, loops=True)
         if attempt.obstacle is None and failure is None:
@@ -78,12 +86,17 @@ def build(construct: Callable[[], Made], *, device: Device = "auto") -> tuple[Ma
 
 
 def _without_weights(
-    construct: Callable[[], Made], attempt: Attempt, outputs: Iterable[_Output], *, loops: bool
+    construct: Callable[[], Made],
+    attempt: Attempt,
+    outputs: Iterable[_Output],
+    *,
+    loops: bool = False,
+    can_run_plain: bool = False,
 ) -> tuple[Made | None, BaseException | None]:
     """Return what ``construct`` makes where only small tensors are real, or what it raises if memory might mend it."""
     from paramcount.modules.weightless import Weightless
 
-    weightless = Weightless(attempt, loops=loops)
+    weightless = Weightless(attempt, loops=loops, can_run_plain=can_run_plain)
     try:
         with _undisturbed(attempt, outputs), _plain_imports(weightless.paused), weightless.active():
             return construct(), None
@@ -93,6 +106,24 @@ def _without_weights(
         if attempt.obstacle is None and not attempt.loops and isinstance(error, _NOT_OUR_DOING):
             raise
         return None, error
+
+
+def _within_bounds(construct: Callable[[], Made], attempt: Attempt, outputs: Iterable[_Output]) -> tuple[Made] | None:
+    """Return what ``construct`` makes if nobody but the network's guard intervenes, and if it takes little memory.
+
+    None if it fails, or if its outcome could be another one without these bounds: what it raises then is nobody's word.
+    """
+    from paramcount.modules.bounded import Bounded
+
+    bounded = Bounded()
+    try:
+        with _undisturbed(attempt, outputs), _plain_imports(bounded.paused), bounded.active():
+            made = construct()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  # whatever a user's constructor raises, and what ends it
+        return None
+    return None if bounded.is_spoiled else (made,)
 
 
 def _told(failure: BaseException | None) -> str:
@@ -225,31 +256,32 @@ class _Output:
 
     def __init__(self, name: Literal["stdout", "stderr"]) -> None:
         self._name = name
-        self._printed = ""  # by the first try
-        self._repeated: int | None = None  # how much of that this try has printed again; None: it repeats nothing
+        self._printed = ""  # by the tries so far: by the one that got furthest
+        self._text = ""  # by this try
+        self._repeats = False  # whether that is, so far, what an earlier one has printed
         self._is_first = True
 
     def __enter__(self) -> None:
         self._stream = getattr(sys, self._name)
         if self._stream is not None:
             setattr(sys, self._name, self)
-        self._repeated = None if self._is_first else 0
+        self._text, self._repeats = "", not self._is_first
 
     def __exit__(self, *_exception: object) -> None:
         setattr(sys, self._name, self._stream)
-        self._is_first, self._repeated = False, None
+        self._is_first = False
+        if not self._printed.startswith(self._text):
+            self._printed = self._text
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         common = 0
-        if self._repeated is not None:
-            common = _common(self._printed[self._repeated :], text)
-            # From the first difference on, all is news.
-            self._repeated = self._repeated + common if common == len(text) else None
-        elif self._is_first:
-            self._printed += text
+        if self._repeats:
+            common = _common(self._printed[len(self._text) :], text)
+            self._repeats = common == len(text)  # from the first difference on, all is news
+        self._text += text
         if common < len(text):
             self._stream.write(text[common:])
         return len(text)

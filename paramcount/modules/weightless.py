@@ -26,20 +26,18 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
+from paramcount.modules.budget import (
+    LARGEST_COMPUTED,
+    LARGEST_SEEDED,
+    LARGEST_UNINITIALIZED,
+    REQUESTS_A_DISPATCH,
+    Budget,
+    LoopCount,
+    Loops,
+)
 from paramcount.modules.compiler import by_plain_sizes
-
-# Elements up to which a tensor is real. One without values of its own yet (empty, random) is most likely a weight.
-LARGEST_COMPUTED = 1 << 16
-LARGEST_UNINITIALIZED = 1 << 8
-# The same of one that is drawn with a seed that the constructor gave, which it does to read what it draws: the mean of
-# a million values, say. Weights are drawn with a seed as well; so of those the first 2 million, 8 MB, are real.
-LARGEST_SEEDED = 1 << 21
-# A constructor that has done this many operations on a few elements each does so in a loop, for which an operation
-# without memory takes too long: it is run again, and has this many elements in all, 64 MB, for all that is not larger.
-BUSY = 1000
-FEW = 1 << 12
-LARGEST_BUSY = 1 << 22
-ALL_BUSY = 1 << 24
+from paramcount.modules.shape_cache import ATOMS, PLAIN_TENSORS, SEQUENCES, ShapeCache, is_simple
+from paramcount.modules.storages import Storages, address_of
 
 # The seed of a generator from which a draw was skipped: all it gives from now on differs from what PyTorch would draw.
 # As a seed it goes wherever the generator's state goes, and ends when the constructor seeds anew.
@@ -57,10 +55,6 @@ class ValueNeeded(RuntimeError):
     """The constructor reads a value that only real memory would hold."""
 
 
-class Loops(BaseException):
-    """The constructor runs thousands of small operations, which take less time in memory."""
-
-
 class Log(Protocol):
     """Where the modes leave word of what they did."""
 
@@ -72,9 +66,12 @@ class Log(Protocol):
 class Weightless:
     """The two modes that together stand in for memory and for every device."""
 
-    def __init__(self, log: Log, *, loops: bool = False) -> None:
-        """Report to ``log``; for a constructor that ``loops`` over small tensors, those are real."""
-        self._tensors = _Tensors(log, loops=loops)
+    def __init__(self, log: Log, *, loops: bool = False, can_run_plain: bool = False) -> None:
+        """Report to ``log``; for a constructor that ``loops`` over small tensors, those are real.
+
+        One that is not known to loop is given up when that shows: early if it ``can_run_plain`` instead.
+        """
+        self._tensors = _Tensors(log, loops=loops, can_run_plain=can_run_plain)
         self._requests = _Requests(self._tensors)
 
     @contextmanager
@@ -84,10 +81,10 @@ class Weightless:
             try:
                 yield
             except BaseException:
-                self._tensors.log.nbytes = self._tensors.saved_bytes()  # while what failed still holds its tensors
+                self._tensors.log.nbytes = self._tensors.shells.nbytes()  # while what failed still holds its tensors
                 raise
             if self._tensors.log.obstacle is not None:
-                self._tensors.log.nbytes = self._tensors.saved_bytes()
+                self._tensors.log.nbytes = self._tensors.shells.nbytes()
 
     def paused(self) -> AbstractContextManager[None]:
         """Let PyTorch be itself inside a context."""
@@ -213,21 +210,18 @@ def _traits(func: Any) -> _Traits:
 class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's own lack
     """Decides for each operation whether its result is real, and skips all writing of values nobody can read."""
 
-    def __init__(self, log: Log, *, loops: bool = False) -> None:
+    def __init__(self, log: Log, *, loops: bool = False, can_run_plain: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the same
         self.log = log
         self.paused = False
-        self.loops = loops
-        self.largest = LARGEST_BUSY if loops else LARGEST_COMPUTED
-        self.real = _Storages()  # of tensors above the usual limit
-        self.elements = 0  # in those
-        self.small = 0  # operations on a few elements of unknown values
-        self.shapes: dict[Any, tuple[torch.Size, tuple[int, ...], torch.dtype]] = {}  # of results, by the operation
+        self.budget = Budget(loops=loops)
+        self.shapes = ShapeCache()
         # Real storages without their values, because writing those was skipped, and meta storages that the constructor
         # itself wished for: both kept alive, so that no other tensor can come by the same address.
-        self.hollow = _Storages()
-        self.declared = _Storages()
-        self.shells = _Storages()  # what was not allocated
+        self.hollow = Storages()
+        self.declared = Storages()
+        self.shells = Storages()  # what was not allocated
+        self.count = LoopCount(self.shells, gives_up=not loops, can_run_plain=can_run_plain)
         self.unseeded = torch.default_generator.initial_seed()
         self.knows_all = True  # no tensor is without its values
 
@@ -256,21 +250,21 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         return tensor.is_meta or self.is_hollow(tensor)
 
     def is_hollow(self, tensor: torch.Tensor) -> bool:
-        return bool(self.hollow) and _address(tensor) in self.hollow
+        return bool(self.hollow) and address_of(tensor) in self.hollow
 
     def are_plain(self, tensors: Iterable[torch.Tensor]) -> bool:
         """Whether all that is to be known of each is where it lives: on the CPU, with its values, or on meta."""
-        return _PLAIN_TENSORS.issuperset(map(type, tensors)) and not (self.hollow and any(map(self.is_hollow, tensors)))
+        return PLAIN_TENSORS.issuperset(map(type, tensors)) and not (self.hollow and any(map(self.is_hollow, tensors)))
 
     def is_too_large(self, tensor: torch.Tensor) -> bool:
-        return tensor.numel() > self.largest and not _is_foreign(tensor)
+        return tensor.numel() > self.budget.largest and not _is_foreign(tensor)
 
     def stands_in(self, tensor: torch.Tensor) -> bool:
         """Whether the tensor is on the meta device by our choice, not the constructor's."""
-        return tensor.is_meta and not (self.declared and _address(tensor) in self.declared)
+        return tensor.is_meta and not (self.declared and address_of(tensor) in self.declared)
 
     def hollow_out(self, tensor: torch.Tensor) -> None:
-        address = _address(tensor)
+        address = address_of(tensor)
         if not tensor.is_meta and address is not None:
             if _is_foreign(tensor):
                 raise self.need("values that are not there are written to memory that is not PyTorch's alone")
@@ -279,52 +273,31 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
 
     def declare(self, made: Any) -> Any:
         for tensor in tree_iter(made):
-            if isinstance(tensor, torch.Tensor) and (address := _address(tensor)) is not None:
+            if isinstance(tensor, torch.Tensor) and (address := address_of(tensor)) is not None:
                 self.knows_all = False
                 self.declared.keep(address, tensor)
         return made
 
     def saved(self, made: Any) -> Any:
         for tensor in (made,) if isinstance(made, torch.Tensor) else _tensors_in((made,)):
-            if tensor.is_meta and (address := _address(tensor)) is not None:
+            if tensor.is_meta and (address := address_of(tensor)) is not None:
                 self.knows_all = False
                 self.shells.keep(address, tensor)
         return made
 
-    def saved_bytes(self) -> int:
-        return sum(shell.nbytes() for address, shell in self.shells.items() if _count_uses(address) > 1)
-
-    def allows(self, numel: int, limit: int, *, is_seeded: bool = False) -> bool:
-        """Whether a tensor of so many elements is real. Of those above the usual limit not too many live at once."""
-        if numel <= limit:
-            return True
-        if not (self.loops and numel <= LARGEST_BUSY) and not (is_seeded and numel <= LARGEST_SEEDED):
-            return False
-        most = ALL_BUSY if self.loops else 2 * LARGEST_SEEDED
-        if self.elements + numel > most:
-            self.real.drop()
-            self.elements = sum(storage.nbytes() for storage in self.real.values()) // 4
-        return self.elements + numel <= most
-
     def keep_real(self, made: Any, limit: int) -> Any:
-        """Take down what is real and above the usual limit."""
-        for tensor in (made,) if isinstance(made, torch.Tensor) else _tensors_in((made,)):
-            if tensor.numel() > limit and not tensor.is_meta and (address := _address(tensor)) is not None:
-                self.real.keep(address, tensor)
-                self.elements += tensor.numel()
+        self.budget.keep((made,) if isinstance(made, torch.Tensor) else _tensors_in((made,)), limit)
         return made
+
+    def give_up_loop(self) -> None:
+        """Leave a constructor that loops, which takes less time another way."""
+        self.log.loops = True
+        raise Loops
 
     def is_seeded(self, generator: torch.Generator | None) -> bool:
         """Whether the constructor gave the generator a seed, by which it may know what comes."""
         generator = generator or torch.default_generator
         return generator.initial_seed() not in (_ASTRAY, self.unseeded)
-
-    def count_small(self) -> None:
-        """Give up on a constructor that does small operations by the thousand on values that are not there."""
-        self.small += 1
-        if self.small > BUSY and not self.loops:
-            self.log.loops = True
-            raise Loops
 
     def may_hurry(self, arguments: Iterable[Any]) -> bool:
         """Whether an operation on these is nobody's business: its operands are real, and its result will be small."""
@@ -333,11 +306,11 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         size = 1
         for argument in arguments:
             kind = type(argument)
-            if kind in _PLAIN_TENSORS:
+            if kind in PLAIN_TENSORS:
                 if argument.is_meta or (self.hollow and self.is_hollow(argument)):
                     return False
                 size *= argument.numel() or 1
-            elif kind not in _ATOMS:
+            elif kind not in ATOMS:
                 return False
         return size <= LARGEST_COMPUTED
 
@@ -359,6 +332,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         kwargs = kwargs or {}
         if self.paused:
             return func(*args, **kwargs)
+        self.count.requests += REQUESTS_A_DISPATCH
         traits = _traits(func)
         if traits.writes:
             return self.write(func, traits, args, kwargs)
@@ -408,7 +382,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         """Whether PyTorch can do a write that is going to be skipped. Where it cannot, raise its error, except for the
         meta device that the constructor itself wished for, of which PyTorch does not ask all that it asks of memory.
         """
-        if not all(map(_is_simple, tensors)):
+        if not all(map(is_simple, tensors)):
             return True
         try:
             if kwargs:
@@ -454,7 +428,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             size = shell.shape
         numel = size if isinstance(size, int) else prod(size)
         generator = kwargs.get("generator")
-        if not (traits.is_random and self.is_astray(generator)) and self.allows(
+        if not (traits.is_random and self.is_astray(generator)) and self.budget.allows(
             numel, limit, is_seeded=traits.is_random and self.is_seeded(generator)
         ):
             return self.keep_real(func(*args, **{**kwargs, "device": "cpu"}), limit)
@@ -481,22 +455,19 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         if traits.is_random:
             self.skip_draw(kwargs.get("generator"))
         made = self.infer_shape(func, args, {**kwargs, "device": "meta"} if "device" in kwargs else kwargs)
-        if isinstance(made, torch.Tensor) and made.numel() <= FEW:
-            self.count_small()
+        if self.count.is_loop_of(made):
+            self.give_up_loop()
         return self.saved(made)
 
     def shell(self, func: Any, traits: _Traits, args: Args, kwargs: Kwargs) -> Any:
         """Return what an operation gives, without values; for one like an earlier one without asking PyTorch again."""
-        key = None if traits.writes or traits.is_view else _outline((func, *args, *kwargs.items()))
-        if key is not None and key in self.shapes:
-            size, stride, dtype = self.shapes[key]
+        key = None if traits.writes or traits.is_view else self.shapes.key((func, *args, *kwargs.items()))
+        if key is not None and (form := self.shapes.get(key)) is not None:
             with _unasked(), _undispatched():
-                return torch.empty_strided(size, stride, dtype=dtype, device="meta")
+                return torch.empty_strided(form.size, form.stride, dtype=form.dtype, device="meta")
         made = by_plain_sizes(func, *_on_meta(args), **_on_meta(kwargs))
-        if key is not None and type(made) is torch.Tensor and _outline((made,)) and not made.storage_offset():
-            if len(self.shapes) >= _MOST_SHAPES:
-                self.shapes.clear()
-            self.shapes[key] = made.shape, made.stride(), made.dtype
+        if key is not None:
+            self.shapes.keep(key, made)
         return made
 
     def infer_shape(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -514,7 +485,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         except Exception:  # noqa: BLE001  # no shape without values: compute it
             return func(*args, **kwargs)
         generator = kwargs.get("generator")
-        if any(not self.allows(result.numel(), limit) for result in _tensors_in((shell,))):
+        if any(not self.budget.allows(result.numel(), limit) for result in _tensors_in((shell,))):
             if traits.is_random:
                 self.skip_draw(generator)
             return self.saved(shell)
@@ -534,7 +505,10 @@ class _Requests(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         # A model asks thousands of times for what nobody here has a word in: its tensors' sizes, the grad mode.
-        tensors = self.tensors
+        tensors, count = self.tensors, self.tensors.count
+        count.requests += 1
+        if count.requests >= count.look_at and not tensors.paused and count.is_loop():
+            tensors.give_up_loop()
         if tensors.knows_all and not kwargs and func in self.steady and not tensors.paused and _is_steady(func, args):
             with _undispatched():
                 return func(*args)
@@ -553,7 +527,7 @@ class _Requests(TorchFunctionMode):
     def make(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Make a tensor from its size, as ``_Tensors.create`` does, without the way through the dispatcher."""
         try:
-            numel = prod(args[0] if len(args) == 1 and type(args[0]) in _SEQUENCES else args)
+            numel = prod(args[0] if len(args) == 1 and type(args[0]) in SEQUENCES else args)
         except TypeError:
             numel = None  # PyTorch has its own words for such a size
         device = kwargs.get("device")
@@ -567,7 +541,7 @@ class _Requests(TorchFunctionMode):
         ):
             return self.place(func, args, kwargs)
         limit = LARGEST_UNINITIALIZED if func is torch.empty else LARGEST_COMPUTED
-        if self.tensors.allows(numel, limit):
+        if self.tensors.budget.allows(numel, limit):
             with _undispatched():
                 made = func(*args, **{**kwargs, "device": "cpu"})
             return made if numel <= limit else self.tensors.keep_real(made, limit)
@@ -610,7 +584,7 @@ class _Requests(TorchFunctionMode):
         target, place, *values = args
         places = place if isinstance(place, tuple) else (place,)
         if (
-            type(target) not in _PLAIN_TENSORS
+            type(target) not in PLAIN_TENSORS
             or not (_PLACES.issuperset(map(type, places)) or all(map(_is_place, places)))
             or not (_NUMBERS.issuperset(map(type, values)) or (not target.is_meta and self.tensors.may_hurry(values)))
             or self.tensors.is_hollow(target)
@@ -622,7 +596,7 @@ class _Requests(TorchFunctionMode):
 
     def hurry(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Do a small operation on real tensors without a word to the dispatcher's mode."""
-        if (kwargs and not _ATOMS.issuperset(map(type, kwargs.values()))) or not self.tensors.may_hurry(args):
+        if (kwargs and not ATOMS.issuperset(map(type, kwargs.values()))) or not self.tensors.may_hurry(args):
             return func(*args, **kwargs)
         with _undispatched():
             return func(*args, **kwargs)
@@ -633,7 +607,7 @@ class _Requests(TorchFunctionMode):
         target = settings.pop("tensor", None)
         if (
             args
-            or type(target) not in _PLAIN_TENSORS
+            or type(target) not in PLAIN_TENSORS
             or not _SETTINGS.issuperset(map(type, settings.values()))
             or (func is nn.init.kaiming_uniform_ and not _has_fans(**kwargs))
         ):
@@ -642,7 +616,7 @@ class _Requests(TorchFunctionMode):
 
     def overwrite(self, func: Any, target: torch.Tensor, is_random: bool, args: Args, kwargs: Kwargs) -> Any:  # noqa: FBT001
         tensors, generator = self.tensors, kwargs.get("generator")
-        if type(target) not in _PLAIN_TENSORS or not tensors.is_alone() or tensors.is_hollow(target):
+        if type(target) not in PLAIN_TENSORS or not tensors.is_alone() or tensors.is_hollow(target):
             return func(*args, **kwargs)
         if target.is_meta:
             if not tensors.would_succeed(func, is_random, (target,), args, kwargs):
@@ -650,7 +624,7 @@ class _Requests(TorchFunctionMode):
             if is_random:
                 tensors.skip_draw(generator)
             return target
-        if is_random and (target.numel() > tensors.largest or tensors.is_astray(generator)):
+        if is_random and (target.numel() > tensors.budget.largest or tensors.is_astray(generator)):
             return func(*args, **kwargs)
         with _undispatched():
             return func(*args, **kwargs)
@@ -759,7 +733,7 @@ class _Requests(TorchFunctionMode):
         tensor = args[0]
         if not tensor.is_meta:
             return func(tensor)
-        return (_address(tensor) or 0) + tensor.storage_offset() * tensor.element_size()
+        return (address_of(tensor) or 0) + tensor.storage_offset() * tensor.element_size()
 
     def can_take(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Answer whether ``tensor.data`` can be set, which Module.to asks lest it lose a tied parameter's identity."""
@@ -827,18 +801,13 @@ _WRITERS: dict[Any, tuple[int, int, frozenset[str]]] = {
 }
 _OPTIONS = {int, float, bool, type(None), torch.Generator}
 _SETTINGS = {*_OPTIONS, str}
-_SEQUENCES = {tuple, list, torch.Size}
 _PLACES = {int, type(None), type(...)}
-_ATOMS = {int, float, bool, str, type(None)}
-_NAMES = {torch.dtype, torch.device, torch.layout, torch.memory_format, type(torch.ops.aten.add.Tensor)}
-_MOST_SHAPES = 4096
 _HARMLESS_THREADS = {"tqdm._monitor"}  # which look at no tensor
 # For want of public ones: the way around all modes, and what tells of modes and of transforms, as by vmap.
 _undispatched = torch._C._DisableTorchDispatch  # noqa: SLF001
 _unasked = torch._C.DisableTorchFunction  # noqa: SLF001
 _count_modes = torch._C._len_torch_dispatch_stack  # noqa: SLF001
 _mode_at = torch._C._get_dispatch_stack_at  # noqa: SLF001
-_count_uses = torch._C._storage_Use_Count  # noqa: SLF001
 _transform_level = torch._C._functorch.maybe_current_level  # noqa: SLF001
 
 # Layers whose reset_parameters() does nothing but write values, and whether it draws them.
@@ -852,7 +821,6 @@ _DRAWING: dict[Any, bool] = {
 }
 _RUNNING = nn.modules.batchnorm._NormBase.reset_running_stats  # noqa: SLF001  # what theirs calls
 _PLAIN_OPTIONS = {"dtype", "device", "requires_grad"}
-_PLAIN_TENSORS = {torch.Tensor, nn.Parameter}
 _NUMBERS = {int, float, bool}
 _DRAWN_DTYPES = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
 _CONVERTERS = {torch.tensor, torch.as_tensor, torch.asarray}
@@ -927,7 +895,7 @@ _STEADY = {*_shrinking(), *_INTO_FIRST, torch.Tensor.__getitem__}
 def _is_steady(func: Any, args: Args) -> bool:
     """Whether an operation on tensors that have their values makes none that is larger, and nobody else listens."""
     return (
-        type(args[0]) in _PLAIN_TENSORS
+        type(args[0]) in PLAIN_TENSORS
         and (len(args) == 1 or type(args[1]) in _NUMBERS or func in _INTO_FIRST)
         and _count_modes() == 1
         and _transform_level() is None
@@ -992,11 +960,6 @@ def _stand_in(argument: Any) -> Any:
     return made.expand(argument.shape)
 
 
-def _is_simple(tensor: torch.Tensor) -> bool:
-    """Whether another tensor can be made like it from its shape and dtype."""
-    return tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
-
-
 def _is_ordinary(tensor: torch.Tensor) -> bool:
     """Whether all of PyTorch's random numbers can be written to the tensor."""
     return tensor.dtype in _DRAWN_DTYPES and tensor.is_contiguous()
@@ -1024,17 +987,9 @@ def _name(func: Any) -> str:
     return str(func.__name__).partition(".")[0]
 
 
-def _address(tensor: torch.Tensor) -> int | None:
-    """Return what identifies the tensor's memory, whichever its device; None for one that has none of its own."""
-    try:
-        return int(tensor.untyped_storage()._cdata)  # noqa: SLF001  # the one identity a storage has
-    except (RuntimeError, ValueError):  # sparse, or lazy
-        return None
-
-
 def _is_foreign(tensor: torch.Tensor) -> bool:
     """Whether others than PyTorch can look into the tensor's memory, as NumPy where they share an array."""
-    return not tensor.is_meta and _address(tensor) is not None and not tensor.untyped_storage().resizable()
+    return not tensor.is_meta and address_of(tensor) is not None and not tensor.untyped_storage().resizable()
 
 
 def _certainly_small(func: Any, traits: _Traits, tensors: list[torch.Tensor], args: Args) -> bool:
@@ -1047,42 +1002,6 @@ def _certainly_small(func: Any, traits: _Traits, tensors: list[torch.Tensor], ar
     bound = prod(max(1, tensor.numel()) for tensor in tensors)
     bound *= prod(leaf for leaf in tree_iter(args) if type(leaf) is int and leaf > 1)
     return bound <= LARGEST_COMPUTED
-
-
-def _outline(arguments: Iterable[Any]) -> tuple[Any, ...] | None:
-    """Return all of an operation and its arguments that its result's shape can depend on; None where that is unsure."""
-    outline: list[Any] = []
-    for argument in arguments:
-        kind = type(argument)
-        if kind in _PLAIN_TENSORS:
-            if not _is_simple(argument) or argument.dtype.is_complex:
-                return None
-            outline.append((argument.shape, argument.stride(), argument.dtype))
-        elif kind in _SEQUENCES:
-            if (inner := _outline(argument)) is None:
-                return None
-            outline.append(inner)
-        elif kind in _ATOMS or kind in _NAMES:
-            outline.append((kind, argument))
-        else:
-            return None
-    return tuple(outline)
-
-
-class _Storages(dict[int, torch.UntypedStorage]):
-    """Storages by their address, kept alive as long as a tensor has them: now and then the others are dropped."""
-
-    _limit = 1024
-
-    def keep(self, address: int, tensor: torch.Tensor) -> None:
-        if len(self) >= self._limit:
-            self.drop()
-        self[address] = tensor.untyped_storage()
-
-    def drop(self) -> None:
-        for gone in [address for address in self if _count_uses(address) == 1]:  # it is here alone
-            del self[gone]
-        self._limit = max(1024, 2 * len(self))
 
 
 def _fits(shape: torch.Size, target: torch.Size) -> bool:
