@@ -38,11 +38,10 @@ _PYTHON = r"""
   | pathlib\.(_local\.)?(Pure)?(Posix|Windows)?Path | functools\.partial | logging\.(getLogger|Logger)
   | re\._compile | array\.(_array_reconstructor|array)
 """
-_EXPECTED = re.compile("|".join((_TORCH, _NUMPY, _PYTHON)), re.VERBOSE)
+_EXPECTED = "|".join((_TORCH, _NUMPY, _PYTHON))  # as the others here, compiled when it is needed
 
 # What may stand in a pickle as a value, a layer's activation say, although no checkpoint calls it.
-_VALUES = re.compile(
-    r"""
+_VALUES = r"""
     builtins\.(?!(eval|exec|compile|open|input|breakpoint|__import__|globals|locals|vars|setattr|delattr)$)\w+
   | (math|cmath|operator|statistics|typing|enum|abc|numbers|string|itertools|functools|dataclasses|copy|copyreg)\.\w+
   | (collections(\.abc)?|datetime|decimal|fractions|random|time|json|_codecs)\.\w+
@@ -52,19 +51,17 @@ _VALUES = re.compile(
   | torch\.fx\.graph_module\.reduce_graph_module | torch\._jit_internal\.\w+
   | numpy\.ma\.MaskedArray
   | numpy\.(?!(load\w*|save\w*|fromfile|memmap|genfromtxt|DataSource)$)\w+ | numpy\.(core|_core)\.\w+\.\w+
-    """,
-    re.VERBOSE,
-)
+"""
 
 # Of other packages: such names have what holds settings or a state, and enumerations.
-_SETTINGS = re.compile(
+_SETTINGS = (
     r"([A-Z]\w*)?(Config(uration)?|Cfg|Settings|Options|Arg(ument)?s|Params?|Parameters|H[Pp]arams|Namespace|Dict|Node"
     r"|Container|State|Mode|Type|Kind|Enum|Strategy|Level|Format|Backend|Precision|Status|Stage|Phase|Split|Task"
     r"|Schedule|Scheduler|Optimizer|Meter|Metrics?|Tracker|HistoryBuffer|Version|Timestamp|Scaler|Buffer|Names?"
     r"|Output\w*)"
 )
-_CLASS = re.compile(r"([A-Z]\w*\.)*_*[A-Z]\w*")
-_OF_PANDAS = re.compile(r"pandas\.(\w+\.)*(_unpickle_block|_new_Index|new_block|__newobj__)")
+_CLASS = r"([A-Z]\w*\.)*_*[A-Z]\w*"
+_OF_PANDAS = r"pandas\.(\w+\.)*(_unpickle_block|_new_Index|new_block|__newobj__)"
 
 
 def modern(module: str, name: str) -> tuple[str, str]:
@@ -88,13 +85,13 @@ def is_expected(module: str, name: str, *, has_args: bool = True, is_bare: bool 
     if _leads_elsewhere(name):
         return False
     if _is_of_python_or_pytorch(module):
-        return _EXPECTED.fullmatch(f"{module}.{name}") is not None
-    if _OF_PANDAS.fullmatch(f"{module}.{name}") or (is_bare and not has_args):
+        return re.fullmatch(_EXPECTED, f"{module}.{name}", re.VERBOSE) is not None
+    if re.fullmatch(_OF_PANDAS, f"{module}.{name}") or (is_bare and not has_args):
         return True
     own_name = name.rpartition(".")[2]
-    if not _CLASS.fullmatch(own_name):
+    if not re.fullmatch(_CLASS, own_name):
         return False
-    return is_bare or not has_args or _SETTINGS.fullmatch(own_name) is not None
+    return is_bare or not has_args or re.fullmatch(_SETTINGS, own_name) is not None
 
 
 def is_expected_value(module: str, name: str) -> bool:
@@ -103,13 +100,13 @@ def is_expected_value(module: str, name: str) -> bool:
         return True
     if _leads_elsewhere(name):
         return False
-    return any(form.fullmatch(f"{module}.{name}") for form in (_EXPECTED, _VALUES))
+    return any(re.fullmatch(form, f"{module}.{name}", re.VERBOSE) for form in (_EXPECTED, _VALUES))
 
 
 def _leads_elsewhere(name: str) -> bool:
     """Whether a name leads through anything but classes, by which one module's attributes lead to another module."""
     outer = name.rpartition(".")[0]
-    return bool(outer) and _CLASS.fullmatch(outer) is None
+    return bool(outer) and re.fullmatch(_CLASS, outer) is None
 
 
 def _is_of_python_or_pytorch(module: str) -> bool:
