@@ -501,6 +501,10 @@ def _why_unknown(rule: Rule, scope: Sequence[Layer]) -> str:
     tally = reduce(add, (layer.tally for layer in scope), Tally())
     if tally.uninitialized:
         have = "has" if tally.uninitialized == 1 else "have"
+        held = (param for layer in scope for below in layer.walk() for param in below.params)
+        if all(param.packed for param in held if param.numel is None):
+            form = "is packed in a form that does" if tally.uninitialized == 1 else "are packed in forms that do"
+            return f"{plural(tally.uninitialized, 'parameter')} {form} not say the size"
         return f"{plural(tally.uninitialized, 'lazy parameter')} {have} no shape yet"
     return f"of {exact(tally.unknown)} parameters nothing says whether they train; freeze and unfreeze can"
 

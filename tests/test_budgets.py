@@ -176,6 +176,12 @@ def test_a_second_name_of_a_layer_stands_for_the_layer() -> None:
         assert judged.status == "over"
 
 
+def test_what_is_packed_and_of_no_known_size_is_called_that() -> None:
+    packed = param("head.weight", None)._replace(packed=True)
+    (finding,) = verdict(report(param("stem.weight", 100), packed), Limit("total", max=200)).findings
+    assert finding.message == ("total cannot be judged: 1 parameter is packed in a form that does not say the size")
+
+
 LAZY = report(param("stem.weight", 100), param("head.weight", None), param("head.bias", None))
 
 

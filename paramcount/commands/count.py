@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 Format = Literal["table", "tree", "markdown", "csv", "tsv", "json"]
 Value = Literal["total", "trainable", "frozen", "unknown", "bytes", "buffers", "active"]
 _CURE = "give the lazy layers their sizes, or the model an --input"
+_CURE_OF_A_FILE = "run the model once before it is saved"
 _GROUPINGS = tuple(by for by in BY if by != "embedding")  # which is no grouping to train by, but a breakdown
 _FORMATS_BY_ENDING: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tsv": "tsv", ".json": "json"}
 
@@ -415,17 +416,21 @@ def _value_lines(session: Session, counted: list[Report | Failure], value: Value
     return lines
 
 
+def _cure(report: Report) -> str:
+    return _CURE_OF_A_FILE if report.source == "torch_file" else _CURE
+
+
 def _value(report: Report, value: Value) -> int:
     if report.uninitialized and value not in {"unknown", "buffers"}:
         least = f"it is at least {exact(_number(report, value))}"
         unknown = f"{value} of {report.target} is not known: {report.uninitialized} of its parameters"
         if all(param.packed for param in report.params if param.numel is None):
             raise UnknownValue(f"{unknown} are packed in a form that does not say their size", hint=least)
-        raise UnknownValue(f"{unknown} have no shape yet", hint=f"{least}; {_CURE}")
+        raise UnknownValue(f"{unknown} have no shape yet", hint=f"{least}; {_cure(report)}")
     if value == "buffers" and any(buffer.numel is None for layer in report.root.walk() for buffer in layer.buffers):
         raise UnknownValue(
             f"buffers of {report.target} is not known: a lazy buffer has no shape yet",
-            hint=f"it is at least {exact(report.buffers.total)}; {_CURE}",
+            hint=f"it is at least {exact(report.buffers.total)}; {_cure(report)}",
         )
     if report.unknown and value in {"trainable", "frozen"}:
         raise UnknownValue(

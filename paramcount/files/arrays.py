@@ -30,11 +30,12 @@ class Arrays(Tensors):
         if found is not None or not isinstance(value, Record):
             return found
         if id(value) not in self._arrays:
-            self._arrays[id(value)] = (value, _array(value))
+            self._arrays[id(value)] = (value, array(value))
         return self._arrays[id(value)][1]
 
 
-def _array(value: Record) -> Tensor | None:
+def array(value: Record) -> Tensor | None:
+    """Return the tensor that an array of NumPy would be; None where a value is something else, or holds no numbers."""
     made = value.callable
     if not isinstance(made, Global) or made.name not in _MADE_BY or not made.module.startswith("numpy"):
         return None

@@ -43,6 +43,7 @@ def told(tensors: Iterable[Stored], packed: Collection[str] = ()) -> Told:
         elif rule is not None:
             doubtful.append(tensor.name)
     _add_frozen_norms(by_name, found, doubtful)
+    _add_averages(by_name, found)
     return Told(found, tuple(doubtful))
 
 
@@ -72,6 +73,18 @@ def _add_frozen_norms(tensors: Mapping[str, Stored], found: dict[str, str], doub
         found.update(dict.fromkeys(affine, "frozen batch norm"))
     else:
         doubtful += affine
+
+
+def _add_averages(tensors: Mapping[str, Stored], found: dict[str, str]) -> None:
+    """Add the averages of all weights that a module keeps in buffers, under their names without dots.
+
+    ``LitEma`` of https://github.com/CompVis/stable-diffusion/blob/main/ldm/modules/ema.py.
+    """
+    modules = {name.removesuffix("num_updates") for name in found if name.endswith(".num_updates")}
+    averages = {module for module in modules if f"{module}decay" in tensors}
+    if averages:
+        each = (name for name in tensors if name[: name.rfind(".") + 1] in averages)
+        found.update({name: "averages of weights" for name in each if name not in found})
 
 
 class _Place(NamedTuple):
@@ -223,6 +236,26 @@ def _is_of_positions(place: _Place) -> bool:
     return place.layer == "pos_embed"
 
 
+def _is_of_whisper(place: _Place) -> bool:
+    first, second = place.beside("conv1.weight"), place.beside("conv2.weight")
+    return first is not None and second is not None and len(first.shape) == 3 and _is_sinusoid(place)  # noqa: PLR2004  # of sound
+
+
+def _is_of_schedule(place: _Place) -> bool:
+    """Whether it has a number for each step of a diffusion, as the noise schedule beside it has."""
+    schedule = place.beside("alphas_cumprod")
+    return schedule is not None and (place.tensor.shape == schedule.shape or place.key == "scale_factor")
+
+
+def _are_noise_levels(place: _Place) -> bool:
+    are_both = place.beside("sigmas") is not None and place.beside("log_sigmas") is not None
+    return _is_vector(place) and (are_both or place.layer == "denoiser")
+
+
+def _is_queue(place: _Place) -> bool:
+    return place.beside("queue_ptr") is not None or place.beside("ptr_queue") is not None
+
+
 def _is_fourier(place: _Place) -> bool:
     return len(place.tensor.shape) == 2 and place.tensor.shape[0] == 2  # noqa: PLR2004  # random features of two coordinates
 
@@ -249,6 +282,10 @@ def _is_of_xielu(place: _Place) -> bool:
 
 def _is_of_ibert(place: _Place) -> bool:
     return place.beside("act_scaling_factor") is not None
+
+
+def _is_of_integer_norm(place: _Place) -> bool:
+    return _is_scalar(place) and place.layer == "LayerNorm"
 
 
 def _are_limits(place: _Place) -> bool:
@@ -299,6 +336,7 @@ _RULES = (
     _rule("positions", "relative_position_index relative_coords_table"),
     _rule("positions", "pe", _is_sinusoid),
     _rule("positions", "pos_embed", _is_of_positions),
+    _rule("positions", "positional_embedding", _is_of_whisper),
     _rule("positions", "positional_encoding_gaussian_matrix pos_idx_to_embed"),
     _rule("rotary frequencies", "inv_freq *_inv_freq inv_timescale inv_timescales freqs_cis freqs_cos freqs_sin"),
     _rule("rotary frequencies", "cos_cached sin_cached cos_cache sin_cache"),
@@ -317,6 +355,14 @@ _RULES = (
     ),
     _rule("code books", "_ema_cluster_size", _is_vector),
     _rule("anchors", "anchors anchor_grid"),
+    _rule(
+        "noise schedules",
+        "betas alphas_cumprod *_alphas_cumprod *alphas_cumprod_prev posterior_variance posterior_log_variance_clipped"
+        " posterior_mean_coef1 posterior_mean_coef2 loss_weight p2_loss_weight scale_factor",
+        _is_of_schedule,
+    ),
+    _rule("noise schedules", "sigmas log_sigmas", _are_noise_levels),
+    _rule("queues", "queue *_queue", _is_queue),
     # Of single models of transformers, under names that no parameter has.
     _rule("constants", "final_logits_bias", _is_row),
     _rule("constants", "layer_scalar", _is_scalar),
@@ -326,10 +372,13 @@ _RULES = (
     _rule("constants", "input_min input_max output_min output_max", _are_limits),
     _rule("constants", "weight_integer bias_integer act_scaling_factor fc_scaling_factor weight_scaling_factor"),
     _rule("constants", "x_min x_max", _is_of_ibert),
+    _rule("constants", "shift", _is_of_integer_norm),
     _rule("doubtful", "freqs", _is_of_rotary),
     _rule("doubtful", "positional_embedding", _is_fourier),
     _rule("doubtful", "expert_bias std_scale std_bias", _is_vector),
-    _rule("doubtful", "window hann_window basis *_basis filter frequencies mean std *_mean *_std"),
+    _rule("doubtful", "logvar", _is_of_schedule),
+    _rule("doubtful", "sigmas log_sigmas *_window", _is_vector),
+    _rule("doubtful", "fb dct_mat window basis *_basis filter frequencies mean std *_mean *_std"),
 )
 
 

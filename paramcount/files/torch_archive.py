@@ -39,6 +39,7 @@ class Archive:
     code: dict[str, str] = field(default_factory=dict)  # what TorchScript compiled, by the module it was in
     stored: int = 0  # tensors whose data lie in the file, each at a place of its own, as far as that is known
     constants: int = 0  # bytes of tensors that a program keeps outside of its modules
+    elements_of_constants: int = 0  # 0: not known
     calls: RiskyCalls = field(default_factory=RiskyCalls)  # that loading it would make
     elements: Callable[[Tensor], bytes | None] = lambda _: None  # of a small tensor, as long as the file is open
     notes: tuple[Note, ...] = ()  # what there is to say of how it was saved
@@ -177,9 +178,9 @@ def _saved(file: Ranges, entries: dict[str, Entry], calls: RiskyCalls) -> Archiv
     stored = _stored(entries, f"{root}/data/")
     value = load(Cursor(data), storages.of, TensorIdiom(storages, stored), watcher=calls)
     _demand_stored(storages, entries, f"{root}/data/")
-    constants = _constants(file, entries, root, value)
+    constants, held = _constants(file, entries, root, value)
     elements = partial(_elements, file, entries, root)
-    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants, calls, elements=elements)
+    return Archive(value, _code(file, f"{root}/code/", entries), stored, constants, held, calls, elements)
 
 
 def _demand_stored(storages: Storages, entries: dict[str, Entry], folder: str) -> None:
@@ -189,8 +190,8 @@ def _demand_stored(storages: Storages, entries: dict[str, Entry], folder: str) -
             raise MalformedZip(f"the data of storage {key!r} is missing or too short")
 
 
-def _constants(file: Ranges, entries: dict[str, Entry], root: str, program: object) -> int:
-    """Return the bytes of the tensors that a program keeps as constants.
+def _constants(file: Ranges, entries: dict[str, Entry], root: str, program: object) -> tuple[int, int]:
+    """Return the bytes and the elements of the tensors that a program keeps as constants.
 
     Weights that operators packed are put into the module they were in: ``torch.jit.freeze()`` makes constants of them.
     """
@@ -198,8 +199,8 @@ def _constants(file: Ranges, entries: dict[str, Entry], root: str, program: obje
     held = {name: each for name, each in entries.items() if name.startswith(folder)}
     pickled = entries.get(f"{root}/constants.pkl")
     if not held or pickled is None or not isinstance(program, Record) or not isinstance(program.state, Pairs):
-        return sum(each.size for each in held.values())
-    storages, tensors, size = Storages(), Tensors(), 0
+        return sum(each.size for each in held.values()), 0
+    storages, tensors, size, elements = Storages(), Tensors(), 0, 0
     values = load(Cursor(torch_zip.content(file, pickled, most=MOST_BYTES)), storages.of)
     _demand_stored(storages, entries, folder)
     for number, value in enumerate(values if isinstance(values, tuple) else ()):
@@ -207,7 +208,8 @@ def _constants(file: Ranges, entries: dict[str, Entry], root: str, program: obje
             program.state.flat += (f"constant_{number}", value)
         elif (tensor := tensors.of(value)) is not None and tensor.storage is not None:
             size += held[f"{folder}{tensor.storage.key}"].size
-    return size
+            elements += tensor.numel
+    return size, elements
 
 
 def _elements(file: Ranges, entries: dict[str, Entry], root: str, tensor: Tensor) -> bytes | None:

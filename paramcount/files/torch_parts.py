@@ -10,6 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from paramcount.files import torch_packed
+from paramcount.files.arrays import array
 from paramcount.files.pickles import MalformedPickle, Pairs, Record
 from paramcount.files.stored import Stored
 from paramcount.files.torch_modules import Modules, Naming
@@ -33,6 +34,7 @@ _MAY_BE_NO_WEIGHTS = re.compile(
 )
 _COPIES = re.compile(r"(best|last|train|val|test|epochs?|(global_)?steps?)(_.*)?")  # as they were at some time
 _FIGURES = re.compile(r"(.*_)?(loss|losses|acc|accuracy|history|metrics|lr|scores?)")  # of each epoch, in one dimension
+_OPTIMIZERS_KEY = re.compile(r"([^.]*_)?(optimi[sz]ers?|optim|opt)(_[^.]*)?\.(state|param_groups)\..*", re.DOTALL)
 _OPTIMIZER = {"state", "param_groups"}  # torch.optim.Optimizer.state_dict()
 # Where transformers' Trainer and accelerate keep the states of generators of random numbers.
 _RANDOM = ({"python", "numpy", "cpu"}, {"random_state", "numpy_random_seed", "torch_manual_seed"})
@@ -81,6 +83,7 @@ class Parts:
         self._objects: dict[int, tuple[object, dict[str, object]]] = {}
         self._samples: dict[int, tuple[object, list[Named]]] = {}
         self._inner_states: dict[int, tuple[str, object]] = {}  # of optimizers, among what is counted
+        self.arrays: dict[str, Tensor] = {}  # of NumPy, by name: among the tensors that were yielded, and no tensors
 
     # Choosing
 
@@ -93,10 +96,14 @@ class Parts:
                 break
             if self.is_other_state(part.value):
                 return None
-            is_known = bool(part.path) or _is_state_dict(part.value)
-            is_flat = is_known or any(
+            has_tensors = any(
                 not _is_a_trainers(key) and self.modules.tensors.of(value) for key, value in inside.items()
             )
+            # A part that is found by its name is a model's, but where what is in it are models themselves.
+            is_known = _is_state_dict(part.value) or (
+                bool(part.path) and (has_tensors or not any(map(self._has_weights, inside.values())))
+            )
+            is_flat = is_known or has_tensors
             without = frozenset(key for key in inside if self._is_no_weight(key, inside, is_known, is_flat))
             key = self._first(_WEIGHTS, inside) or self._lone(inside)
             found = (each for each in inside if each not in without and self.holds_tensors(inside[each]))
@@ -148,7 +155,9 @@ class Parts:
         value = inside[key]
         tensor = self.modules.tensors.of(value)
         if tensor is not None:
-            # A dotted name is a parameter's, whatever it starts with.
+            if not is_known and _OPTIMIZERS_KEY.fullmatch(key):  # torch.distributed.checkpoint makes names of all keys
+                return True
+            # Any other dotted name is a parameter's, whatever it starts with.
             if is_known or tensor.is_parameter or "." in key or not _is_a_trainers(key):
                 return False
             return not is_flat or _is_figure(key, tensor)
@@ -156,7 +165,20 @@ class Parts:
             return True
         if _MAY_BE_NO_WEIGHTS.fullmatch(key):
             return not self._is_layer(value) or (_COPIES.fullmatch(key) is not None and self._is_copy(key, inside))
-        return self._is_table(value)
+        return self._is_table(value) or self._are_figures(value)
+
+    def _are_figures(self, value: object, depth: int = 0) -> bool:
+        """Whether all in a mapping are single numbers, such as losses, and none has the name of a weight."""
+        if self.modules.tensors.of(value) is not None or self.modules.of(value) is not None or _is_state_dict(value):
+            return False
+        inside = self.children(value) if depth < _DEEPEST_PART else {}
+        return bool(inside) and all(
+            self._is_number(key, each) or self._are_figures(each, depth + 1) for key, each in inside.items()
+        )
+
+    def _is_number(self, key: str, value: object) -> bool:
+        tensor = self.modules.tensors.of(value)
+        return tensor is not None and tensor.shape == () and not tensor.is_parameter and not _WEIGHT.fullmatch(key)
 
     def _may_be_copy(self, key: str, inside: dict[str, object]) -> bool:
         """Whether a value is a model's state under a name as that of the best one so far."""
@@ -289,12 +311,20 @@ class Parts:
                 if tensor is not None:
                     yield Named(name or own, value, tensor)
                     continue
+                if isinstance(value, Record) and (held := array(value)) is not None:
+                    if not once:
+                        self.arrays[name or own] = held
+                    continue
                 children = self.children(value)
                 if not children or any(value is each for _, each, _ in waiting):  # an object may refer to its owner
                     continue
                 if len(waiting) == 1 and part.without:
                     children = {each: children[each] for each in children if each not in part.without}
-                if len(waiting) > 1 and (self.is_other_state(value) or self._is_beside(key, holder, len(waiting))):
+                if len(waiting) > 1 and (
+                    self.is_other_state(value)
+                    or self._is_beside(key, holder, len(waiting))
+                    or (not once and self._are_figures(value))
+                ):
                     if not once:
                         self._inner_states[id(value)] = (name, value)
                     continue
@@ -319,7 +349,18 @@ class Parts:
         if depth > _DEEPEST:
             raise MalformedPickle(f"it nests values more than {_DEEPEST} deep")
 
-    # What is left out
+    # What is counted together, and what is left out
+
+    def models(self, part: Part) -> dict[str, list[Named]]:
+        """Return the tensors of each model in a part that consists of several, by path; what is in a layer is none."""
+        if self.modules.of(part.value) is not None:
+            return {}
+        inside = {key: each for key, each in self.children(part.value).items() if key not in part.without}
+        return {
+            ".".join((*part.path, key)): list(self.tensors(Part((), each), once=True))
+            for key, each in inside.items()
+            if self._has_weights(each) and (self.modules.of(each) is not None or _is_of_a_model(each))
+        }
 
     def beside(self, part: Part) -> Iterator[tuple[str, list[Named]]]:
         """Yield what holds tensors outside of a part, by path."""
@@ -373,6 +414,10 @@ def _is_state_dict(value: object) -> bool:
     """Whether a mapping is what ``nn.Module.state_dict()`` returned, which says of which versions the modules were."""
     attributes = fields(value.state) if isinstance(value, Record) else None
     return bool(fields((attributes or {}).get("_metadata")))
+
+
+def _is_of_a_model(value: object) -> bool:
+    return _is_state_dict(value) or any("." in key for key in fields(value) or ())
 
 
 def are_data(part: Part, tensors: Iterable[Named]) -> bool:

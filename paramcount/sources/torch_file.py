@@ -318,7 +318,9 @@ def _counted(archive: Archive, wanted: _Wanted, file: Ranges | None) -> Inventor
         message = f"{wanted.place} holds no weights of a model: all its tensors are of integers, as of a data set"
         raise UnreadableFile(message, hint="name the file of weights")
     if path is None:
-        notes = (*notes, *_left_out(wanted.place, part, parts), *_constants(archive))
+        notes = (*notes, *_together(wanted.place, part, parts), *_left_out(wanted.place, part, parts))
+        notes = (*notes, *_constants(archive))
+    notes = (*notes, *_arrays(parts))
     if model is not None:
         return torch_modules.read(model, parts.modules, target=wanted.word, source=_NAME, notes=notes)
     if not tensors and path is not None and fields(part.value) != {}:
@@ -478,13 +480,34 @@ def _is_weight(name: str, names: Set[str]) -> bool:
 # Notes ----------------------------------------------------------------------------------------------------------------
 
 
+def _together(file: str, part: Part, parts: Parts) -> Iterable[Note]:
+    """Note the models that count together, such as the networks of an agent."""
+    models = parts.models(part)
+    if len(models) > 1:
+        listed = [f"{path} ({_extent(tensors)})" for path, tensors in models.items()]
+        message = f"{_some(listed)} are counted together. To count one of them, name it: {file}:{next(iter(models))}"
+        yield Note("together", "", message)
+
+
+def _arrays(parts: Parts) -> Iterable[Note]:
+    held = list(parts.arrays.items())
+    if held:
+        elements = plural(sum(each.numel for _, each in held), "element")
+        others = f", as {plural(len(held) - 1, 'other')}" if len(held) > 1 else ""
+        message = f"is an array of NumPy among tensors{others}: not counted ({elements} in all)"
+        yield Note("left-out", held[0][0], message)
+
+
+def _some(listed: list[str]) -> str:
+    more = len(listed) - _PARTS_LISTED
+    return ", ".join(listed[:_PARTS_LISTED]) + (f" and {exact(more)} more" if more > 0 else "")
+
+
 def _left_out(file: str, part: Part, parts: Parts) -> Iterable[Note]:
     beside = list(parts.beside(part))
     if not beside:
         return
-    listed = [f"{path} ({_extent(tensors)})" for path, tensors in beside]
-    more = len(listed) - _PARTS_LISTED
-    names = ", ".join(listed[:_PARTS_LISTED]) + (f" and {exact(more)} more" if more > 0 else "")
+    names = _some([f"{path} ({_extent(tensors)})" for path, tensors in beside])
     counted = f"what is counted is {'.'.join(part.path)}" if part.path else "what is counted are the weights"
     message = f"{counted}; left out: {names}. To count one of those, name it: {file}:{beside[0][0]}"
     yield Note("left-out", "", message)
@@ -503,7 +526,9 @@ def _packed(held: Iterable[Stored]) -> Iterable[Note]:
 
 def _constants(archive: Archive) -> Iterable[Note]:
     if archive.constants:
-        message = f"the program keeps {size(archive.constants)} as constants: no parameters and no buffers to PyTorch"
+        held = plural(archive.elements_of_constants, "element")
+        what = f"{held} ({size(archive.constants)})" if archive.elements_of_constants else size(archive.constants)
+        message = f"the program keeps {what} as constants: no parameters and no buffers to PyTorch"
         yield Note("left-out", "", message)
 
 

@@ -82,3 +82,15 @@ def test_an_array_that_is_bent_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(data.replace(b"K\x02K\x03\x86", b"K\x02\x88)\x87"))
     with pytest.raises(UnreadableFile):
         _read(tmp_path / "model.pkl")
+
+
+def test_arrays_among_tensors_are_said_and_not_counted(tmp_path: Path) -> None:
+    state: dict[str, object] = dict(_model().state_dict())
+    mixed = {**state, "extra": np.zeros((3, 4), np.float32), "more": np.zeros(5)}
+    for value in (mixed, {"model": mixed}):
+        torch.save(value, tmp_path / "model.pt")
+        inventory = _read(tmp_path / "model.pt")
+        assert _total(inventory) == RIGHT
+        (note,) = [note for note in inventory.notes if "array of NumPy" in note.message]
+        assert (note.code, note.where) == ("left-out", "extra")
+        assert note.message.endswith("as 1 other: not counted (17 elements in all)")

@@ -117,6 +117,46 @@ class _Positions(nn.Module):
         self.register_buffer("sin_cached", torch.zeros(16, 8))
 
 
+class _Diffusion(nn.Module):
+    """Has its noise schedule in buffers, and averages of all weights under their names without dots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6))
+        alphas = torch.linspace(0.99, 0.9, 10).cumprod(0)
+        for name in ("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_one_minus_alphas_cumprod"):
+            self.register_buffer(name, alphas.clone())
+        self.register_buffer("posterior_mean_coef1", alphas.clone())
+        self.register_buffer("scale_factor", torch.tensor(0.18))
+        self.model_ema = nn.Module()
+        self.model_ema.register_buffer("decay", torch.tensor(0.9999))
+        self.model_ema.register_buffer("num_updates", torch.tensor(0, dtype=torch.int))
+        for name, param in self.model.named_parameters():
+            self.model_ema.register_buffer(name.replace(".", ""), param.detach().clone())
+        self.denoiser = nn.Module()
+        self.denoiser.register_buffer("sigmas", alphas.clone())
+
+
+class _Contrastive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(4, 6)
+        self.register_buffer("queue", torch.zeros(6, 20))
+        self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
+
+
+class _Listening(nn.Module):
+    """Has the encoder of OpenAI's Whisper, whose positions are a buffer, and its decoder's, which train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Module()
+        self.encoder.conv1, self.encoder.conv2 = nn.Conv1d(4, 6, 3), nn.Conv1d(6, 6, 3)
+        self.encoder.register_buffer("positional_embedding", torch.zeros(15, 6))
+        self.decoder = nn.Module()
+        self.decoder.positional_embedding = nn.Parameter(torch.zeros(15, 6))
+
+
 def _losses() -> nn.Module:
     of_two = nn.BCEWithLogitsLoss(weight=torch.ones(6), pos_weight=torch.ones(6))
     others = {"loss": nn.CrossEntropyLoss(weight=torch.ones(6)), "criterion": nn.NLLLoss(weight=torch.ones(6))}
@@ -144,6 +184,9 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "masks": _Masked,
     "positions": _Positions,
     "losses": _losses,
+    "diffusion": _Diffusion,
+    "contrastive": _Contrastive,
+    "Whisper": _Listening,
     "frozen batch norm": lambda: nn.Sequential(nn.BatchNorm2d(4), torchvision.ops.FrozenBatchNorm2d(4)),
     "embeddings": lambda: nn.Embedding(3, 4),
     "plain": lambda: nn.TransformerEncoderLayer(8, 2, 16),
@@ -156,7 +199,19 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
 
 
 # Those that PyTorch pickles as they are.
-WHOLE = ("batch norm", "pruned", "averaged", "masks", "positions", "losses", "frozen batch norm", "plain", "Swin")
+WHOLE = (
+    "batch norm",
+    "pruned",
+    "averaged",
+    "masks",
+    "positions",
+    "losses",
+    "diffusion",
+    "contrastive",
+    "frozen batch norm",
+    "plain",
+    "Swin",
+)
 
 
 @pytest.mark.filterwarnings("ignore")

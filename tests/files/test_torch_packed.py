@@ -189,6 +189,15 @@ def test_all_that_a_quantised_model_is_saved_as_holds_its_packed_weights(kind: s
         assert (report.total, report.uninitialized) == (right, 0)
 
 
+def test_of_the_constants_of_a_frozen_program_it_is_said_how_many_elements_they_have(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(8, 4)).eval()
+    jit.save(jit.freeze(jit.script(model)), tmp_path / "model.pt")
+    inventory = _read(tmp_path / "model.pt")
+    assert inventory.params == ()  # as PyTorch has it
+    held = sum(param.numel() for param in model.parameters())
+    assert f"keeps {held} elements" in " ".join(note.message for note in inventory.notes if note.code == "left-out")
+
+
 def test_a_trace_of_a_quantised_model_holds_its_packed_weights(tmp_path: Path) -> None:
     jit.save(jit.trace(_static(), torch.randn(1, 3, 8, 8)), tmp_path / "model.pt")
     assert Report.of(_read(tmp_path / "model.pt")).total == SCRIPTED["static"][1]

@@ -203,3 +203,60 @@ def test_the_flat_buffer_of_zero_is_noted_once(tmp_path: Path) -> None:
     assert _total(inventory) == 100
     (note,) = [note for note in inventory.notes if note.code == "shared-storage"]
     assert "10 tensors" in note.message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"net": {"body": _net().state_dict(), "stats": {"loss": torch.tensor(0.1)}}},
+        {"net": {"body": _net().state_dict(), "loss": torch.tensor(0.1)}},
+        {"backbone": _net().state_dict(), "info": {"fps": torch.tensor(30.0), "train": {"auc": torch.tensor(0.5)}}},
+        {"a": _net().state_dict(), "b": {"c": {"d": {"loss": torch.tensor(0.1), "acc": torch.tensor(0.2)}}}},
+    ],
+)
+def test_single_numbers_in_mappings_of_their_own_are_no_weights(value: object, tmp_path: Path) -> None:
+    torch.save(value, tmp_path / "model.pt")
+    found = _read(tmp_path / "model.pt")
+    assert _total(found) == RIGHT
+    assert "1 element" in _left_out(found) or "2 elements" in _left_out(found)
+
+
+def test_a_single_number_among_the_weights_of_a_model_is_one(tmp_path: Path) -> None:
+    model = _net()
+    model.logit_scale = nn.Parameter(torch.tensor(2.6))
+    for value in (model.state_dict(), {"model": dict(model.state_dict())}, {"clip": dict(model.state_dict())}):
+        torch.save(value, tmp_path / "model.pt")
+        assert _total(_read(tmp_path / "model.pt")) == RIGHT + 1
+
+
+@pytest.mark.parametrize("key", ["optimizer", "optim", "optimizer_0"])
+def test_an_optimizers_state_under_dotted_names_is_no_weight(key: str, tmp_path: Path) -> None:
+    model = _net()
+    moments = {f"{key}.state.{name}.exp_avg": torch.zeros_like(param) for name, param in model.named_parameters()}
+    torch.save({**model.state_dict(), **moments, f"{key}.param_groups.0.lr": torch.tensor(0.1)}, tmp_path / "model.pt")
+    found = _read(tmp_path / "model.pt")
+    assert _total(found) == RIGHT
+    assert f"{key}.state.0.weight.exp_avg" in _left_out(found)
+
+
+def test_several_models_that_count_together_are_named_and_one_can_be_picked(tmp_path: Path) -> None:
+    critic = nn.Sequential(nn.Linear(5, 7))
+    right = RIGHT + sum(param.numel() for param in critic.parameters())
+    for value in ({"actor": _net().state_dict(), "critic": critic.state_dict()}, {"actor": _net(), "critic": critic}):
+        torch.save({**value, "optimizer": _optimizer(critic).state_dict()}, tmp_path / "agent.pt")
+        found = _read(tmp_path / "agent.pt")
+        (message,) = [note.message for note in found.notes if note.code == "together"]
+        assert _total(found) == right
+        assert "actor (4 tensors, 23 elements" in message
+        assert message.endswith("agent.pt:actor")
+        alone = _read(tmp_path / "agent.pt", ":actor")
+        assert _total(alone) == RIGHT
+        assert not [note for note in alone.notes if note.code == "together"]
+
+
+def test_the_layers_of_one_model_are_no_models_that_count_together(tmp_path: Path) -> None:
+    layers = {name: {"weight": torch.zeros(3, 4), "bias": torch.zeros(3)} for name in ("first", "second")}
+    torch.save(layers, tmp_path / "model.pt")
+    found = _read(tmp_path / "model.pt")
+    assert _total(found) == 30
+    assert not [note for note in found.notes if note.code == "together"]
