@@ -43,6 +43,7 @@ def no_downloads(fetches: Fetches) -> Iterator[None]:
         stack.enter_context(guard.active())
         try:
             yield
+            weights.conclude()
         except WeightsNeeded as error:
             error.hint = switched_off(error.__traceback__) or error.hint
             raise
@@ -62,7 +63,7 @@ class _Weights:
         self._fetches, self._guard, self._stack = fetches, guard, stack
         self._files: set[str] = set()  # that are asked for, and not there
         self._folder: Path | None = None
-        self._is_heeding = False
+        self._is_heeding = self._is_pending = False
         self._libraries_own = 0  # how many loaders are at work that ask for a file and go on without
 
     def substitutes(self) -> dict[str, Substitute]:
@@ -110,14 +111,23 @@ class _Weights:
     def _weights(self) -> Unfetched:
         return Unfetched(asked=self._hear)
 
-    def _hear(self) -> None:
-        """Heed what parameters are made after a look at names that are not known: these may decide about them."""
+    def _hear(self, is_of_all: bool) -> None:  # noqa: FBT001  # its only argument
+        """Heed what is made after a look at names that are not known: these may decide about it.
+
+        Layers may follow from each of the names, and none is made; but then they are not what is put into a model.
+        """
+        self._is_pending = self._is_pending or is_of_all
         if not self._is_heeding:
             from torch.nn.modules.module import register_module_parameter_registration_hook
 
             self._is_heeding = True
             hook = register_module_parameter_registration_hook(self._doubt)
             self._stack.callback(hook.remove)
+
+    def conclude(self) -> None:
+        """Doubt what a look at names came to nothing for."""
+        if self._is_pending:
+            self._doubt()
 
     def _doubt(self, *_registered: object) -> None:
         self._fetches.decides = True
@@ -213,6 +223,7 @@ class _Weights:
             return None
 
     def _fill(self, original: Substitute, model: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        self._is_pending = False
         if self._fetches.skipped and isinstance(state_dict, Mapping):
             items = dict.items(state_dict) if isinstance(state_dict, dict) else state_dict.items()
             known = {key: value for key, value in items if not isinstance(value, Unfetched)}

@@ -43,7 +43,8 @@ def run_hooks(model: nn.Module) -> tuple[nn.Module, tuple[Note, ...]]:
             continue
         made = elements(registered_parameters(model)) - elements(before)
         if made:
-            said = f"its {hook}() was run, as Lightning does before training, and makes {plural(made, 'parameter')}"
+            what = f"{'makes' if made > 0 else 'takes away'} {plural(abs(made), 'parameter')}"
+            said = f"its {hook}() was run, as Lightning does before training, and {what}"
             notes.append(Note("configured", "", said))
     return model, tuple(notes)
 

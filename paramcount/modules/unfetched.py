@@ -33,18 +33,18 @@ _STILL_UNKNOWN = (
 )
 
 
-def _nobody() -> None:
+def _nobody(_is_of_all: bool) -> None:  # noqa: FBT001  # its only argument
     """Tell nobody."""
 
 
 class Unfetched(dict[str, Any]):
     """Stands for a checkpoint that was not downloaded: empty, whatever part of it is asked for or taken out.
 
-    Which names it has is not known, though a constructor may ask: ``asked`` is called when a user's code does. A
-    library's own loader fits names to a model that is there.
+    Which names it has is not known, though a constructor may ask: ``asked`` is called when a user's code does, with
+    whether any number of layers may follow from the answer. A library's own loader fits names to a model that is there.
     """
 
-    def __init__(self, name: str = "", asked: Callable[[], object] = _nobody) -> None:
+    def __init__(self, name: str = "", asked: Callable[[bool], object] = _nobody) -> None:
         """Stand for the part of this name."""
         self._name = name
         self._asked = asked
@@ -66,7 +66,7 @@ class Unfetched(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         if not super().__contains__(key) and not isinstance(default, Unfetched):
-            self._look()
+            self._look(is_of_all=False)
         return super().get(key, default)
 
     def __contains__(self, key: object) -> bool:
@@ -99,9 +99,9 @@ class Unfetched(dict[str, Any]):
         self._look()
         return False
 
-    def _look(self) -> None:
+    def _look(self, *, is_of_all: bool = True) -> None:
         if is_users(sys._getframe(2).f_code.co_filename):  # noqa: SLF001  # who asks: inspect costs too much
-            self._asked()
+            self._asked(is_of_all)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_is_param":  # nn.Parameter() sets it on what is not quite a tensor
@@ -113,7 +113,7 @@ class Unfetched(dict[str, Any]):
             raise AttributeError(name)
         if name in _STILL_UNKNOWN:
             return _UnfetchedMethod(self._name, self._asked)
-        self._look()  # the error may be caught
+        self._look(is_of_all=False)  # the error may be caught
         raise WeightsNeeded(f".{name}")
 
     def _arithmetic(self, *_others: Any) -> Unfetched:

@@ -88,6 +88,10 @@ def by_counting(state: Any) -> nn.Module:
     return nn.ModuleList(nn.Linear(2, 2) for _ in range(1 + len({key.split(".")[1] for key in state})))
 
 
+def by_nothing_but_names(state: Any) -> nn.Module:
+    return nn.ModuleList(nn.Linear(2, 2) for key in state if key.endswith("weight"))
+
+
 def by_a_default(state: Any) -> nn.Module:
     return nn.Linear(2, state.get("width", 3))
 
@@ -111,7 +115,9 @@ def by_arguments(state: Any) -> nn.Module:
     return nn.Linear(2, 2, **state["config"])
 
 
-@pytest.mark.parametrize("make", [by_counting, by_a_default, by_a_name, by_emptiness, by_a_caught_error, by_arguments])
+@pytest.mark.parametrize(
+    "make", [by_counting, by_nothing_but_names, by_a_default, by_a_name, by_emptiness, by_a_caught_error, by_arguments]
+)
 def test_layers_that_follow_from_names_in_unfetched_weights_are_a_guess_and_told(
     make: Callable[[Any], nn.Module],
 ) -> None:
@@ -128,6 +134,7 @@ def test_a_look_at_names_after_the_last_layer_decides_about_none() -> None:
             raise AssertionError
         state = {key.removeprefix("module."): value for key, value in state.items() if key in model.state_dict()}
         model.load_state_dict({**model.state_dict(), **state})
+        assert state.get("epoch") is None
         return nn.Sequential(model)
 
     model, notes = build(construct)

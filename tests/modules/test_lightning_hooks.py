@@ -51,6 +51,10 @@ NETS = """
         def configure_model(self):
             self.big = nn.Linear(1_000_000, 1_000_000)
 
+    class Shrinks(Stem):
+        def configure_model(self):
+            self.stem = nn.Linear(2, 1)
+
     class SetUp(LightningModule):
         def setup(self, stage):
             assert stage == "fit"
@@ -103,6 +107,7 @@ def nets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("Configured", 23, "configure_model", "23"),
         ("Stem", 6 + 1_000_000 * 1_000_001, "configure_model", "1,000,001,000,000"),
         ("SetUp", 15, "setup", "15"),
+        ("Shrinks", 3, "configure_model", "3"),
     ],
 )
 def test_the_hook_is_run_without_memory_and_the_note_says_so(name: str, total: int, hook: str, made: str) -> None:
@@ -111,7 +116,7 @@ def test_the_hook_is_run_without_memory_and_the_note_says_so(name: str, total: i
     (note,) = report.notes
     assert (note.code, note.where) == ("configured", "")
     assert f"its {hook}() was run" in note.message
-    assert f"makes {made} parameters" in note.message
+    assert f"{'takes away' if name == 'Shrinks' else 'makes'} {made} parameters" in note.message
 
 
 @pytest.mark.usefixtures("nets")
