@@ -21,9 +21,9 @@ BUSY = 1000
 FEW = 1 << 12
 LARGEST_BUSY = 1 << 22
 ALL_BUSY = 1 << 24
-# Where it can be run as it is, it is found to loop by all that it asks of PyTorch: to hear of this many requests takes
-# as long as to run it anew. And to hear of one takes as long as to initialise this many of the elements that have no
-# memory so far, which it has then.
+# Where it can be run as it is, it is found to loop by all that it does with tensors' values, but for making and
+# initialising them, which layers do: to hear of this many requests takes as long as to run it anew. And to hear of one
+# takes as long as to initialise this many of the elements that have no memory so far, which it has then.
 REQUESTS = 300
 REQUESTS_A_DISPATCH = 4  # for how many it stands that one goes all the way through the dispatcher
 ELEMENTS_A_REQUEST = 300

@@ -289,6 +289,13 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self.budget.keep((made,) if isinstance(made, torch.Tensor) else _tensors_in((made,)), limit)
         return made
 
+    def count_small(self, requests: int = 1) -> None:
+        """Take down that something is done with tensors' values, and no mere layer is made."""
+        count = self.count
+        count.requests += requests
+        if count.requests >= count.look_at and count.is_loop():
+            self.give_up_loop()
+
     def give_up_loop(self) -> None:
         """Leave a constructor that loops, which takes less time another way."""
         self.log.loops = True
@@ -332,12 +339,12 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         kwargs = kwargs or {}
         if self.paused:
             return func(*args, **kwargs)
-        self.count.requests += REQUESTS_A_DISPATCH
         traits = _traits(func)
         if traits.writes:
             return self.write(func, traits, args, kwargs)
         if traits.makes:
             return self.create(func, traits, args, kwargs)
+        self.count_small(REQUESTS_A_DISPATCH)
         tensors = _tensors_in(args, kwargs)
         if any(map(self.is_unknown, tensors)):
             return self.infer(func, traits, args, kwargs)
@@ -505,11 +512,9 @@ class _Requests(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         # A model asks thousands of times for what nobody here has a word in: its tensors' sizes, the grad mode.
-        tensors, count = self.tensors, self.tensors.count
-        count.requests += 1
-        if count.requests >= count.look_at and not tensors.paused and count.is_loop():
-            tensors.give_up_loop()
+        tensors = self.tensors
         if tensors.knows_all and not kwargs and func in self.steady and not tensors.paused and _is_steady(func, args):
+            tensors.count_small()
             with _undispatched():
                 return func(*args)
         handler = self.handlers.get(func)
@@ -591,6 +596,7 @@ class _Requests(TorchFunctionMode):
             or not self.tensors.is_alone()
         ):
             return func(*args, **kwargs)
+        self.tensors.count_small()
         with _undispatched():
             return func(*args)
 
@@ -598,6 +604,7 @@ class _Requests(TorchFunctionMode):
         """Do a small operation on real tensors without a word to the dispatcher's mode."""
         if (kwargs and not ATOMS.issuperset(map(type, kwargs.values()))) or not self.tensors.may_hurry(args):
             return func(*args, **kwargs)
+        self.tensors.count_small()
         with _undispatched():
             return func(*args, **kwargs)
 

@@ -216,3 +216,15 @@ def test_beside_another_thread_nothing_is_limited() -> None:
         done.set()
         thread.join()
     assert set(limits) == {resource.getrlimit(resource.RLIMIT_DATA)}
+
+
+def test_a_thousand_layers_are_no_loop() -> None:
+    tries = []
+
+    def construct() -> nn.Module:
+        tries.append(1)
+        return nn.ModuleList([nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)) for _ in range(500)])
+
+    made, notes = build(construct)
+    assert (notes, len(tries)) == ((), 1)
+    assert count(made) == 500 * (4 * 4 * 9 + 4 + 8)
