@@ -136,8 +136,8 @@ def model_in(value: object, label: str) -> object:
 def _items(value: object) -> Iterator[tuple[str, object]]:
     """Yield what a value holds, and what to write after the value for it."""
     if isinstance(value, dict):
-        yield from ((f'["{key}"]' if isinstance(key, str) else f"[{key!r}]", each) for key, each in value.items())
+        yield from ((f'["{key}"]' if isinstance(key, str) else f"[{key!r}]", each) for key, each in dict.items(value))
     elif isinstance(value, list | tuple):
-        yield from ((f"[{index}]", each) for index, each in enumerate(value))
+        yield from ((f"[{index}]", each) for index, each in contents(value).items())
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from ((f".{field.name}", getattr(value, field.name, None)) for field in dataclasses.fields(value))
