@@ -25,10 +25,12 @@ def told(tensors: Iterable[Stored], packed: Collection[str] = ()) -> Told:
     """Tell buffers from parameters; the tensors named in ``packed`` are, or may be, weights of few bits."""
     given = list(tensors)
     candidates = list(_candidates(given))
+    # PEFT's adapters have the name of the adapter for a key.
+    projections = {t.name: "projections" for t in given if "_A." in t.name or "_B." in t.name if _is_projection(t.name)}
     if not candidates:
-        return Told({}, ())
+        return Told(projections, ())
     by_name = {tensor.name: tensor for tensor in given}
-    found: dict[str, str] = {}
+    found: dict[str, str] = projections
     doubtful: list[str] = []
     for tensor in candidates:
         if tensor.packed or tensor.name in packed:
@@ -73,6 +75,11 @@ def _add_frozen_norms(tensors: Mapping[str, Stored], found: dict[str, str], doub
         found.update(dict.fromkeys(affine, "frozen batch norm"))
     else:
         doubtful += affine
+
+
+def _is_projection(name: str) -> bool:
+    """Whether it is one of the random matrices that all layers of VeRA or RandLoRA share, which do not train."""
+    return name.split(".")[-2] in {"vera_A", "vera_B", "randlora_A", "randlora_B"}
 
 
 def _add_averages(tensors: Mapping[str, Stored], found: dict[str, str]) -> None:

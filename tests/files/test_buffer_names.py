@@ -137,6 +137,18 @@ class _Diffusion(nn.Module):
         self.denoiser.register_buffer("sigmas", alphas.clone())
 
 
+class _Adapted(nn.Module):
+    """Has what PEFT's VeRA adds to a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base_layer = nn.Linear(4, 6)
+        for name in ("vera_A", "vera_B"):
+            self.add_module(name, nn.Module())
+            self.get_submodule(name).register_buffer("default", torch.zeros(2, 4))
+        self.vera_lambda_d = nn.ParameterDict({"default": torch.zeros(2)})
+
+
 class _Contrastive(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -186,6 +198,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "losses": _losses,
     "diffusion": _Diffusion,
     "contrastive": _Contrastive,
+    "VeRA": lambda: nn.Sequential(_Adapted()),
     "Whisper": _Listening,
     "frozen batch norm": lambda: nn.Sequential(nn.BatchNorm2d(4), torchvision.ops.FrozenBatchNorm2d(4)),
     "embeddings": lambda: nn.Embedding(3, 4),
