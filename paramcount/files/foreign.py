@@ -44,7 +44,7 @@ _FLATBUFFERS = {
     b"ORTM": ("is a model of ONNX Runtime", _COUNT_THE_MODEL),
 }
 # Protocol buffers have no first bytes of their own: what else may start so has another ending.
-_PROTOBUF = re.compile(rb"\x08[\x01-\x1f](?:[\x12\x1a\x22\x32\x3a\x42]|\x28)")
+_PROTOBUF = rb"\x08[\x01-\x1f](?:[\x12\x1a\x22\x32\x3a\x42]|\x28)"  # patterns are compiled if one is needed
 _NAMES = (
     (".mlmodel", "is a model of Core ML", _COUNT_THE_MODEL),
     (".pb", "is a graph of TensorFlow", _COUNT_THE_MODEL),
@@ -52,10 +52,8 @@ _NAMES = (
     (".h5", "is no HDF5, which its ending says", "fetch or save it again"),
     (".ckpt.index", "is the index of a checkpoint of TensorFlow", _IN_PYTORCH),
 )
-_OF_TENSORFLOW = re.compile(r".+\.(?:index|data-[0-9]{5}-of-[0-9]{5})", re.DOTALL)
-_MSGPACK = re.compile(
-    rb"(?:[\x81-\x8f]|\xde..)(?:[\xa1-\xbf]|\xd9.)[\w/.-]+", re.DOTALL
-)  # a mapping with text for keys
+_OF_TENSORFLOW = r"(?s).+\.(?:index|data-[0-9]{5}-of-[0-9]{5})"
+_MSGPACK = rb"(?s)(?:[\x81-\x8f]|\xde..)(?:[\xa1-\xbf]|\xd9.)[\w/.-]+"  # a mapping with text for keys
 
 # By what a file begins with: what packed it, the command that unpacks one, and tar's options.
 _COMPRESSED = {
@@ -65,7 +63,7 @@ _COMPRESSED = {
     b"BZh": ("bzip2", "bzip2 -dc", "-xjf"),
     b"\x04\x22\x4d\x18": ("lz4", "lz4 -dc", "-I lz4 -xf"),
 }
-_PACKED_TAR = re.compile(r".+\.(?:tar\.\w+|t[gbx]z2?|tzst|nemo)", re.DOTALL | re.IGNORECASE)
+_PACKED_TAR = r"(?si).+\.(?:tar\.\w+|t[gbx]z2?|tzst|nemo)"
 _ENOUGH = 2**16  # bytes that unpack to the beginning of what was packed; bzip2's first block may take more
 
 
@@ -118,11 +116,11 @@ def _told(name: str, start: bytes) -> Iterator[tuple[str, str]]:
     if start[:1] == b"\x80":  # a pickle, whatever it is called
         return
     yield from ((what, hint) for ending, what, hint in _NAMES if name.lower().endswith(ending))
-    if _OF_TENSORFLOW.fullmatch(name):
+    if re.fullmatch(_OF_TENSORFLOW, name):
         yield "is part of a checkpoint of TensorFlow", _IN_PYTORCH
-    if _PROTOBUF.match(start) or name.lower().endswith(".onnx"):
+    if re.match(_PROTOBUF, start) or name.lower().endswith(".onnx"):
         yield "is a model in ONNX", _COUNT_THE_MODEL
-    if _MSGPACK.match(start):
+    if re.match(_MSGPACK, start):
         yield "is MessagePack, as Flax saves", _IN_PYTORCH
 
 
@@ -138,7 +136,7 @@ def _packed(file: Ranges, start: bytes) -> tuple[str, str] | None:
     for beginning, (packer, command, options) in _COMPRESSED.items():
         if not start.startswith(beginning):
             continue
-        if _PACKED_TAR.fullmatch(file.name) or tars.is_tar(_beginning(file, packer)):
+        if re.fullmatch(_PACKED_TAR, file.name) or tars.is_tar(_beginning(file, packer)):
             return f"is a tar archive packed by {packer}", f"unpack it, and count the file in it: tar {options} FILE"
         return f"is packed by {packer}", f"unpack it on the way: {command} FILE | paramcount /dev/stdin"
     return None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from paramcount.errors import ParamcountError
-from paramcount.files.expected_calls import is_expected, is_expected_value, modern
+from paramcount.files.expected_calls import is_expected, is_expected_value, is_of_any_state_dict, modern
 from paramcount.files.pickles import Blob, Global, Record
 from paramcount.inventory import Note
 
@@ -52,6 +52,8 @@ class RiskyCalls:
 
     def named(self, value: Global) -> None:
         """Look at a name that loading the pickle would import."""
+        if is_of_any_state_dict(value.module, value.name):
+            return
         name = modern(value.module, value.name)
         if not is_expected_value(*name):
             self._keep(self._names, _dotted(name))
@@ -62,11 +64,9 @@ class RiskyCalls:
         if self._usual.get(id(made)) is made:
             return
         args = call.args if isinstance(call.args, tuple) else ()
-        if isinstance(made, Global) and made.name not in _JUDGED_BY_ARGUMENTS:
-            name = modern(made.module, made.name)
-            if is_expected(*name):
-                self._usual[id(made)] = made
-                return
+        if isinstance(made, Global) and made.name not in _JUDGED_BY_ARGUMENTS and _is_usual(made):
+            self._usual[id(made)] = made
+            return
         self._judge(_Call(made, args), _DEEPEST)
 
     def __bool__(self) -> bool:
@@ -154,14 +154,18 @@ class RiskyCalls:
         return ", ".join(shown) + (f" and {number:,} more" if number else "")
 
 
+def _is_usual(made: Global) -> bool:
+    return is_of_any_state_dict(made.module, made.name) or is_expected(*modern(made.module, made.name))
+
+
 def _is_plain(value: object) -> bool:
     """Whether a value is a number or a word, as the values of enumerations are, and no command or path."""
     if isinstance(value, str):
-        return _WORD.fullmatch(value) is not None
+        return re.fullmatch(_WORD, value) is not None
     return value is None or isinstance(value, (int, float))
 
 
-_WORD = re.compile(r"[A-Za-z0-9_-]{0,40}")
+_WORD = r"[A-Za-z0-9_-]{0,40}"
 _UNPICKLER = ("torch.storage", "_load_from_bytes")
 _JUDGED_BY_ARGUMENTS = {
     *("__newobj__", "__newobj_ex__", "_reconstructor", "_rebuild_from_type", "_rebuild_from_type_v2"),

@@ -14,7 +14,7 @@ from paramcount.inventory import Note
 _BLOCK = 512  # bytes
 _MOST_MEMBERS, _MOST_REQUESTS = 20_000, 100
 _LONGEST_NAME = 2**16
-_ATTRIBUTE = re.compile(rb"^[0-9]+ (path|size)=([^\n]*)$", re.MULTILINE)
+_ATTRIBUTE = rb"(?m)^[0-9]+ (path|size)=([^\n]*)$"
 _FILES, _LONG_NAME, _ATTRIBUTES = {b"\0", b"0", b"7"}, b"L", b"x"  # types of members
 _OLD = {"sys_info", "pickle", "tensors", "storages"}  # torch.save before 0.1.10
 _SAFETENSORS = ".safetensors"
@@ -108,7 +108,7 @@ def _name(header: bytes) -> str:
 
 def _attributes(data: bytes) -> dict[str, str]:
     """Return what pax says of the next member: lines of a length, a key and a value."""
-    return {match[1].decode(): _text(match[2]) for match in _ATTRIBUTE.finditer(data)}
+    return {match[1].decode(): _text(match[2]) for match in re.finditer(_ATTRIBUTE, data)}
 
 
 def _text(data: bytes) -> str:
