@@ -195,6 +195,7 @@ class _NoInstances(type):
         return False
 
 
+@cache  # a class takes long to make
 def _tensor_type(name: str) -> Any:
     def make(_kind: object, *args: Any, **options: Any) -> torch.Tensor:
         made: torch.Tensor = getattr(torch, name)(*args, **options)
@@ -208,6 +209,7 @@ def _set_default_tensor_type(kind: Any, /) -> None:
     torch._C._set_default_tensor_type(getattr(torch, name.rpartition(".")[2]))  # noqa: SLF001  # as the function itself
 
 
+@cache
 def _generator(real: Any) -> Any:
     class _Kind(type):
         def __instancecheck__(cls, instance: object) -> bool:

@@ -28,7 +28,6 @@ from paramcount.files.kinds import kind
 from paramcount.files.packed import LONGEST_VALUE, VALUES, Config, packed_note
 from paramcount.files.pickles import MalformedPickle
 from paramcount.files.ranges import Ranges, expanded, last, listed, opened, parent, within
-from paramcount.files.safetensors import tensors as tensors_of_safetensors
 from paramcount.files.stored import Stored
 from paramcount.files.torch_archive import Archive
 from paramcount.files.torch_folders import Choice
@@ -217,9 +216,11 @@ def _file(wanted: _Wanted) -> Inventory:
 
 def _safetensors(member: Ranges, wanted: _Wanted) -> Inventory:
     """Read what a tar archive holds in another format than torch.save's."""
+    from paramcount.files import safetensors
+
     wanted.demand_whole()
     found = state_dict.inventory(
-        tensors_of_safetensors(member),
+        safetensors.tensors(member),
         target=wanted.word,
         source="safetensors",
         notes=wanted.notes,
