@@ -277,13 +277,13 @@ def test_metadata_that_are_null_are_none(read: Read, file: Path) -> None:
     assert reference(file) is not None
 
 
-@pytest.mark.parametrize("start", [b"PK\3\4", b"\x80\2"])
-def test_a_file_of_torch_save_is_told_with_the_word_that_counts_it(start: bytes, read: Read, file: Path) -> None:
+@pytest.mark.parametrize(("start", "what"), [(b"PK\3\4", "zip archive"), (b"\x80\2", "file of torch.save")])
+def test_a_file_of_torch_save_is_told_with_the_word_that_counts_it(
+    start: bytes, what: str, read: Read, file: Path
+) -> None:
     with pytest.raises(UnreadableFile) as caught:
         read(start + b"\x14" * 40)
-    assert caught.value.message.startswith(
-        f"{file} is no safetensors file, but by its first bytes a file of torch.save"
-    )
+    assert caught.value.message.startswith(f"{file} is no safetensors file, but by its first bytes a {what}")
     assert caught.value.hint == f"count it as torch_file:{file}"
 
 

@@ -131,7 +131,7 @@ def test_a_folder_that_is_no_target_is_an_error_with_the_files_in_it_that_are(fo
         (Path("run") / f"step{step}.ckpt").touch()
     with pytest.raises(UnknownTarget) as caught:
         resolve("run")
-    assert caught.value.hint == "name what is meant: run/optimizer.bin run/step0.ckpt run/step1.ckpt and 2 more"
+    assert caught.value.hint == "name what is meant: run/step0.ckpt run/step1.ckpt run/step2.ckpt and 1 more"
 
 
 def test_what_counts_below_a_folder_is_named(folder: Path) -> None:
