@@ -91,6 +91,8 @@ def held_bytes(value: object) -> bytes:
     """Return bytes, which protocols before 3 have as text to be encoded, as far as they were kept."""
     if isinstance(value, Record) and isinstance(value.args, tuple) and value.args:
         value = value.args[0]
+        if isinstance(value, bytes):  # bytes() and bytearray() of bytes
+            return value
         if isinstance(value, Blob):
             return value.head.decode("utf-8", "ignore").encode("latin-1", "replace")
         return value.encode("latin-1", "replace") if isinstance(value, str) else b""

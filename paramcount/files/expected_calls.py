@@ -26,6 +26,7 @@ _NUMPY = r"""
     numpy\.(core|_core)\.(multiarray|numeric)\.(_reconstruct|scalar|_frombuffer)
   | numpy\.(ndarray|dtype|bool_?|str_|bytes_|u?int\w*|float\w*|complex\w*|longdouble|datetime64|timedelta64)
   | numpy\.dtypes\.\w+ | numpy\.ma\.core\.(_mareconstruct|MaskedArray)
+  | numpy\.((rec\.)?(recarray|record)|matrix|poly1d)
   | numpy\.random\.(_pickle\.__\w+_ctor|bit_generator\.__pyx_unpickle_SeedSequence)
   | numpy\.random\.(_\w+|mtrand|bit_generator)\.[A-Z]\w*
 """
@@ -47,6 +48,7 @@ _VALUES = r"""
   | (collections(\.abc)?|datetime|decimal|fractions|random|time|json|_codecs)\.\w+
   | torch\.(?!(load|save|compile)$)\w+ | torch\.storage\._load_from_bytes
   | torch\.(nn|optim|ao|quantization|distributions|special|linalg|fft|functional|_C\._nn|utils\.checkpoint)\.(\w+\.)*\w+
+  | torch\.amp\.grad_scaler\._refresh_per_optimizer_state
   | torch\._C\._VariableFunctions(Class)?(\.\w+)?
   | torch\.fx\.graph_module\.reduce_graph_module | torch\._jit_internal\.\w+
   | numpy\.ma\.MaskedArray
@@ -61,7 +63,11 @@ _SETTINGS = (
     r"|Output\w*)"
 )
 _CLASS = r"([A-Z]\w*\.)*_*[A-Z]\w*"
-_OF_PANDAS = r"pandas\.(\w+\.)*(_unpickle_block|_new_Index|new_block|__newobj__)"
+# Functions and classes of other packages that only make objects: Cython's, pandas' and scikit-learn's.
+_OF_OTHERS = (
+    r"(\w+\.)+__pyx_unpickle_\w+|sklearn\.(tree\._tree\.Tree|(\w+\.)+newObj)"
+    r"|pandas\.(\w+\.)*(_\w*unpickle\w*|_new_\w*Index|new_block|BlockManager|__newobj__|\w+Dtype|Period|Interval)"
+)
 
 
 _OF_ANY_STATE_DICT = {
@@ -100,7 +106,7 @@ def is_expected(module: str, name: str, *, has_args: bool = True, is_bare: bool 
         return False
     if _is_of_python_or_pytorch(module):
         return re.fullmatch(_EXPECTED, f"{module}.{name}", re.VERBOSE) is not None
-    if re.fullmatch(_OF_PANDAS, f"{module}.{name}") or (is_bare and not has_args):
+    if re.fullmatch(_OF_OTHERS, f"{module}.{name}") or (is_bare and not has_args):
         return True
     own_name = name.rpartition(".")[2]
     if not re.fullmatch(_CLASS, own_name):

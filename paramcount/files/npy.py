@@ -10,7 +10,7 @@ from paramcount.files import torch_zip
 from paramcount.files.arrays import dtype_of, held_array
 from paramcount.files.pickles import MOST_BYTES, Cursor, Global, Pairs, Record, Watcher, load
 from paramcount.files.ranges import Held, Ranges
-from paramcount.files.torch_tensors import Tensor
+from paramcount.files.torch_tensors import Tensor, sizes
 from paramcount.files.torch_zip import Entry
 from paramcount.inventory import Note
 from paramcount.units import plural
@@ -27,9 +27,10 @@ _NO_NUMBERS = "name a file of arrays of numbers"
 # numpy/lib/_format_impl.py writes the header so; Python 2 wrote sizes as 3L.
 _HEADER = re.compile(
     r"\{'descr': (?P<descr>'[^']*'|\[.*\]|\(.*\)), 'fortran_order': (?:True|False),"
-    r" 'shape': \((?P<shape>[0-9L, ]*)\),? *\}\s*",
+    r" 'shape': \((?P<shape>(?:[0-9]{1,19}L?(?:, ?|(?=\)))){0,64})\),? *\}\s*",
     re.DOTALL,
 )
+_NUMBER = re.compile("[0-9]+")
 _OBJECTS = re.compile(r"'\|?O[48]?'")
 
 
@@ -133,7 +134,7 @@ class _Reader:
         """Return the tensor that an array would be, or the objects in it; None where it is of another kind."""
         start = file.upto(0, min(_START, file.known_size or _START))
         header, end = _header(place, start)
-        shape = tuple(int(each.strip().rstrip("L")) for each in header["shape"].split(",") if each.strip())
+        shape = sizes(tuple(map(int, _NUMBER.findall(header["shape"]))))
         if _OBJECTS.fullmatch(header["descr"]):
             self._pickled.append(name)
             return held_array(load(Cursor(b"", _fetch(file, end)), lambda _: None, watcher=self._watcher))

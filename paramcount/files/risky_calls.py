@@ -104,6 +104,7 @@ class RiskyCalls:
         """Keep a call, and those that follow from its arguments, unless checkpoints make such calls."""
         if not isinstance(call.made, (Global, Record)):
             return  # it fails
+        call = _without_partial(call)
         meant = _meant(call.made, _DEEPEST)
         further = _further(".".join(meant), call.args) if meant and depth else None
         if further is not None:
@@ -194,6 +195,17 @@ def _further(name: str, args: tuple[object, ...]) -> list[_Call] | None:  # noqa
         case "builtins.getattr", (Record(), str(), *_):  # what is called by way of it has a word of its own
             return []
     return None
+
+
+def _without_partial(call: _Call) -> _Call:
+    """Return the call that ``functools.partial`` makes of a call of what it returns."""
+    for _ in range(_DEEPEST):
+        match call.made:
+            case Record(Global("functools" | "_functools", "partial"), (of, *given)):
+                call = _Call(of, (*given, *call.args))
+            case _:
+                break
+    return call
 
 
 def _meant(value: object, depth: int) -> tuple[str, str] | None:

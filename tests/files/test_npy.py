@@ -95,7 +95,12 @@ def test_the_calls_of_a_pickled_array_are_said(save: Callable[..., None], tmp_pa
 
 
 def _bent(data: bytes) -> list[bytes]:
-    return [data[:-1], data[:20], data.replace(b"(3, 4)", b"(3, x)"), data.replace(b"NUMPY\1", b"NUMPY\3")]
+    return [
+        data[:-1],
+        data[:20],
+        *(data.replace(b"(3, 4)", shape) for shape in (b"(3, x)", b"(34 4)", b"(3,,4)", b"(L, 4)", b"(3, -4")),
+        data.replace(b"NUMPY\1", b"NUMPY\3"),
+    ]
 
 
 def test_what_is_damaged_is_refused(tmp_path: Path) -> None:

@@ -141,6 +141,15 @@ WAYS: dict[str, tuple[bytes, str]] = {
         "posix.mkdir",
     ),
     "a file in the pickle": (call(name("torch.storage", "_load_from_bytes"), nested()), "posix.mkdir"),
+    "a file in bytes of bytes": (
+        call(name("torch.storage", "_load_from_bytes"), call(name("builtins", "bytes"), nested())),
+        "posix.mkdir",
+    ),
+    "a file in a partial call": (
+        call(call(PARTIAL, name("torch.storage", "_load_from_bytes"), nested())),
+        "posix.mkdir",
+    ),
+    "escapes in a name": (b"S'po\\x73ix'\nS'mk\\144ir'\n\x93" + PATH + b"\x85R", "posix.mkdir"),
     "a class that opens a file": (call(name("io", "FileIO"), PATH, text("w")), "io.FileIO"),
     "NEWOBJ of what opens a file": (
         name("numpy", "memmap") + b"(" + PATH + text("uint8") + text("w+") + b"K\0K\1\x85t\x81",
@@ -328,6 +337,8 @@ def ordinary() -> dict[str, Callable[[], Any]]:
             "what": types.SimpleNamespace(a=collections.Counter("a"), b=collections.deque([1]), c=b"\xff", d={1}),
         },
         "sparse and quantised tensors": lambda: [torch.eye(2).to_sparse(), torch.eye(2).to_sparse_csr()],
+        "a scaler of gradients": lambda: torch.amp.GradScaler("cpu"),
+        "records": lambda: np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f4")]),
         "an average": lambda: torch.optim.swa_utils.AveragedModel(linear),
     }  # fmt: skip
 
@@ -340,6 +351,18 @@ def test_an_ordinary_checkpoint_is_not_accused(what: str, protocol: int) -> None
         stream = io.BytesIO()
         torch.save(ordinary()[what](), stream, pickle_protocol=protocol, _use_new_zipfile_serialization=is_zip)
         assert of(stream.getvalue()) == ""
+
+
+def test_what_makes_other_packages_objects_is_expected() -> None:
+    for module, function in (
+        ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"),
+        ("pandas._libs.tslibs.timestamps", "_unpickle_timestamp"),
+        ("pandas.core.indexes.datetimes", "_new_DatetimeIndex"),
+        ("sklearn.tree._tree", "Tree"),
+        ("spacy.vocab", "__pyx_unpickle_Vocab"),
+    ):
+        assert is_expected(module, function)
+    assert not is_expected("os", "__pyx_unpickle_Vocab")
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
