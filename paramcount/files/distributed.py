@@ -64,7 +64,7 @@ def _read(file: Ranges, data: int, calls: RiskyCalls) -> Checkpoint:
         return Checkpoint(_state(_attributes(root)), frozenset(_files(_attributes(root))), calls)
     except MalformedPickle as error:
         message = f"{file.name} is no metadata of torch.distributed.checkpoint: {error}"
-        raise UnreadableFile(message, hint="if PyTorch loads it, please report this; if not, fetch it again") from error
+        raise UnreadableFile(message, hint="fetch or save it again; if it is whole, please report this") from error
 
 
 def _refuse(_: object) -> object:

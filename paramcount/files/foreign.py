@@ -7,13 +7,16 @@ from collections.abc import Collection, Iterator
 
 from paramcount.errors import UnreadableFile
 from paramcount.files import tars, torch_zip
+from paramcount.files.kinds import is_pickle
 from paramcount.files.ranges import Ranges, is_pipe
+from paramcount.urls import is_web
 
 START = 512  # bytes: a tar archive says what it is at 257
 _SHOWN = 16
 _COUNT_THE_MODEL = "count the model it was made from: net.py:Net, or what its library has"
 _IN_PYTORCH = "load it there, and torch.save() the state_dict() of the PyTorch model"
 _CONVERT = "convert it with llama.cpp's convert_llama_ggml_to_gguf.py, or fetch it as GGUF, and count that"
+_WHERE_MADE = "where it was made, torch.save() its tensors by name, and count that"
 _OTHER_DATA = "name a file of weights: safetensors, a file of torch.save, or GGUF"
 
 # By what a file begins with: what it is, and the next step.
@@ -34,7 +37,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xff\xd8\xff", "is a picture (JPEG)", _OTHER_DATA),
     (b"7z\xbc\xaf\x27\x1c", "is packed by 7-Zip", "unpack it, and count what is in it: 7z x FILE"),
     (b"Rar!", "is packed by RAR", "unpack it, and count what is in it: unrar x FILE"),
-    (b"ZF", "is a joblib file, compressed", "load it with joblib, and torch.save() what is in it"),
+    (b"ZF", "is a joblib file, compressed", _WHERE_MADE),
 )
 # By the identifier of a FlatBuffer, which stands after its first four bytes.
 _FLATBUFFERS = {
@@ -112,8 +115,8 @@ def _told(name: str, start: bytes) -> Iterator[tuple[str, str]]:
     if start[4:8] in _FLATBUFFERS:
         yield _FLATBUFFERS[start[4:8]]
     if start.startswith(b"\x80") and b"joblib.numpy_pickle" in start:
-        yield "is a joblib file of NumPy's arrays", "load it with joblib, and torch.save() its tensors by name"
-    if start[:1] == b"\x80":  # a pickle, whatever it is called
+        yield "is a joblib file of NumPy's arrays", _WHERE_MADE
+    if is_pickle(start):  # a pickle, whatever it is called
         return
     yield from ((what, hint) for ending, what, hint in _NAMES if name.lower().endswith(ending))
     if re.fullmatch(_OF_TENSORFLOW, name):
@@ -138,7 +141,8 @@ def _packed(file: Ranges, start: bytes) -> tuple[str, str] | None:
             continue
         if re.fullmatch(_PACKED_TAR, file.name) or tars.is_tar(_beginning(file, packer)):
             return f"is a tar archive packed by {packer}", f"unpack it, and count the file in it: tar {options} FILE"
-        return f"is packed by {packer}", f"unpack it on the way: {command} FILE | paramcount /dev/stdin"
+        unpacked = f"curl -sL 'FILE' | {command}" if is_web(file.name) else f"{command} FILE"
+        return f"is packed by {packer}", f"unpack it on the way: {unpacked} | paramcount /dev/stdin"
     return None
 
 

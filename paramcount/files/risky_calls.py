@@ -13,6 +13,7 @@ from paramcount.files.pickles import Blob, Global, Record
 from paramcount.inventory import Note
 
 CODE = "calls"  # of the note
+NOT_EXECUTED = "nothing in it was executed here"
 
 _MOST_TEXT = 8000  # characters of all calls in a message
 _MOST_KEPT = 10_000  # calls
@@ -82,7 +83,7 @@ class RiskyCalls:
         ]
         if not said:
             return ""
-        return f"{self.loader} would {' and '.join(said)}; nothing in it was executed here"
+        return f"{self.loader} would {' and '.join(said)}; {NOT_EXECUTED}"
 
     def notes(self) -> Iterator[Note]:
         """Yield a note that says it, if there is anything to say."""

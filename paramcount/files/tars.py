@@ -43,7 +43,7 @@ def weights(file: Ranges) -> tuple[Ranges, Note]:
     names = {member.name.removeprefix("./") for member in members}
     if names >= _OLD:
         message = f"{file.name} is a tar archive, as PyTorch saved before 0.1.10"
-        raise UnreadableFile(message, hint="load it with torch.load, and torch.save it again")
+        raise UnreadableFile(message, hint="have whoever made it save it again with a newer PyTorch")
     found = [each for each in members if _is_weights(each.name)]
     if len(found) != 1:
         raise _choice(file.name, found, names)
@@ -52,6 +52,13 @@ def weights(file: Ranges) -> tuple[Ranges, Note]:
     beside = f"; beside it lies {', '.join(others[:_LISTED])}" if others else ""
     note = Note("left-out", "", f"what is counted is {name} in the tar archive{beside}")
     return Inside(file, name, found[0].start, found[0].size), note
+
+
+def old_pickles(file: Ranges) -> Iterator[Ranges]:
+    """Yield what PyTorch before 0.1.10 pickled into an archive."""
+    for each in _members(file):
+        if each.name.removeprefix("./") in _OLD:
+            yield Inside(file, each.name, each.start, each.size)
 
 
 def is_tar(start: bytes) -> bool:

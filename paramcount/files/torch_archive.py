@@ -273,10 +273,33 @@ class _OfPlainPickles:
         arrays.note_storage(call)
 
 
+def calls_of(file: Ranges, calls: RiskyCalls | None = None) -> RiskyCalls:
+    """Return the calls that unpickling a file would make, up to where it is no pickle."""
+    calls = RiskyCalls(_nested) if calls is None else calls
+    with suppress(ParamcountError, MalformedPickle):
+        load(Cursor(b"", _fetch(file)), lambda _: None, watcher=calls)
+    return calls
+
+
+def calls_in_tar(file: Ranges) -> RiskyCalls:
+    """Return the calls in what PyTorch before 0.1.10 pickled into a tar archive."""
+    calls = RiskyCalls(_nested)
+    with suppress(ParamcountError):
+        for part in tars.old_pickles(file):
+            calls_of(part, calls)
+    return calls
+
+
 def _legacy(file: Ranges, start: bytes, calls: RiskyCalls) -> Archive:
-    demand_kind(file, "torch_file")
-    if (refusal := foreign.refusal(file, start)) is not None:
-        raise refusal
+    try:
+        demand_kind(file, "torch_file")
+        if (refusal := foreign.refusal(file, start)) is not None:
+            raise refusal
+    except UnreadableFile as error:
+        # joblib's files are pickles, too, and some bytes begin a pickle as well as another format.
+        if calls_of(file, calls) and isinstance(error, OtherKind):
+            raise UnreadableFile(error.message, hint=error.hint) from error  # and is not read as that
+        raise
     storages = Storages()
     cursor = Cursor(b"", _fetch(file))
     try:

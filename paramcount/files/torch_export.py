@@ -101,7 +101,7 @@ def read(file: Ranges, entries: Mapping[str, Entry], nested: Nested) -> Program:
         found = {name: _model(file, entries, nested, each, documents) for name, each in places.items()}
     except _Misfit as error:
         message = f"{file.name} is no program that torch.export saved: {error}"
-        raise UnreadableFile(message, hint="if torch.export.load reads it, please report this") from error
+        raise UnreadableFile(message, hint="fetch or save it again; if it is whole, please report this") from error
     roots = {name: root for name, (root, _) in found.items()}
     root = next(iter(roots.values())) if len(roots) == 1 else Pairs([each for pair in roots.items() for each in pair])
     return Program(root, sum(constants for _, constants in found.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
@@ -16,13 +16,14 @@ from paramcount.errors import (
     MissingLibrary,
     ParamcountError,
     UnknownTarget,
+    UnreadableFile,
     UsageError,
     closest,
     did_you_mean,
 )
 from paramcount.files.kinds import OtherKind
 from paramcount.files.kinds import kind as kind_of
-from paramcount.files.ranges import expanded, held, is_file, is_pipe, last, listed, within
+from paramcount.files.ranges import expanded, held, is_file, is_pipe, last, listed, opened, within
 from paramcount.inventory import Inventory
 from paramcount.urls import is_url, is_web, parted, secrets, shown, split
 
@@ -142,21 +143,29 @@ def read(target: Target) -> Inventory:
     if target.like is not None:
         return _read_like(target, target.like)
     try:
-        source, name = resolve(target.word)
-        named = replace(target, word=shown(target.word))
-        try:
-            return source.read(named, name)
-        except OtherKind as error:
-            if name != target.word or error.file != shown(_file(target.word) or ""):
-                raise  # a prefix says what it is meant to be; of a file in a folder the hint says what to write
-            counted = _source(error.found).read(named, name)
-            return replace(counted, notes=(error.note(), *counted.notes))
+        return _read(target)
     except ParamcountError as error:
         unknown_module = isinstance(error, UnknownTarget) and isinstance(error.__cause__, ModuleNotFoundError)
         if unknown_module and (meant := _prefixed(target.word)):
             error.hint = did_you_mean(meant)  # a misspelt prefix reads as the name of a module
         error.hide(secrets(target.word))
         raise
+
+
+def _read(target: Target) -> Inventory:
+    source, name = resolve(target.word)
+    named, file = replace(target, word=shown(target.word)), _file(name) or ""
+    # Of a pipe nothing can be read once it is closed; what is elsewhere would take another request.
+    is_here = is_file(file) and not is_pipe(file)
+    with _calls_said(file) if is_here else nullcontext():
+        try:
+            return source.read(named, name)
+        except OtherKind as error:
+            if name != target.word or error.file != shown(file):
+                raise  # a prefix says what it is meant to be; of a file in a folder the hint says what to write
+            _demand_parts(error.found, file, name)
+            counted = _source(error.found).read(named, name)
+            return replace(counted, notes=(error.note(), *counted.notes))
 
 
 def _read_like(target: Target, like: str) -> Inventory:
@@ -189,11 +198,32 @@ class _ByContent:
     def read(self, target: Target, name: str) -> Inventory:
         """Open the file once, and have it read as it is open by the source that its first bytes are of."""
         file = _file(name) or name
-        with held(file) as stream:
+        with held(file) as stream, _calls_said(file):
             kind = kind_of(stream)
-            if file != expanded(name) and kind not in _WITH_PARTS:
-                raise UsageError(f"{shown(file)} is a {kind} file, of which no part can be named")
+            _demand_parts(kind, file, name)
             return _source(kind).read(target, expanded(name))
+
+
+@contextmanager
+def _calls_said(path: str) -> Iterator[None]:
+    """Let the error of a file that is refused say what unpickling it would call: its bytes may be a pickle, too."""
+    try:
+        yield
+    except UnreadableFile as error:
+        from paramcount.files.risky_calls import NOT_EXECUTED
+        from paramcount.files.torch_archive import calls_of
+
+        if NOT_EXECUTED in error.message:
+            raise
+
+        with opened(path) as file, calls_of(file).said_on_failure():
+            raise
+
+
+def _demand_parts(kind: str, file: str, name: str) -> None:
+    """Demand that a part is named only of a file that has parts."""
+    if file != expanded(name) and kind not in _WITH_PARTS:
+        raise UsageError(f"{shown(file)} is a {kind} file, of which no part can be named")
 
 
 def _file(word: str) -> str | None:

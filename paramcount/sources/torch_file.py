@@ -208,7 +208,8 @@ def _file(wanted: _Wanted) -> Inventory:
     wanted = replace(wanted, notes=(*wanted.notes, *shards.one_of_several(wanted.path)))
     with opened(wanted.path) as file:
         if tars.is_tar(file.upto(0, foreign.START)):
-            member, note = tars.weights(file)
+            with torch_archive.calls_in_tar(file).said_on_failure():
+                member, note = tars.weights(file)
             if kind(member) == "safetensors":
                 return _safetensors(member, replace(wanted, notes=(note, *wanted.notes)))
         return _inventory(torch_archive.read(file), wanted, file)

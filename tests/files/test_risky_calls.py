@@ -31,6 +31,7 @@ from paramcount.files import torch_archive
 from paramcount.files.expected_calls import is_expected, is_expected_value
 from paramcount.files.ranges import Held
 from paramcount.files.risky_calls import RiskyCalls
+from paramcount.sources import Target, read
 
 FOLDER = "made"  # that the calls make
 
@@ -390,3 +391,36 @@ def test_nothing_is_said_of_nothing() -> None:
     calls = RiskyCalls()
     assert (bool(calls), str(calls), list(calls.notes())) == (False, "", [])
     assert importlib.import_module("paramcount.files.risky_calls").CODE == "calls"
+
+
+# Bytes that unpickling runs, and that other readers take for the beginning of another format.
+TWO_THINGS = {
+    "safetensors": b"\x80\x02X\2\0\0\0\0{0" + CALL + b".",
+    "GGUF": b"GGUF\0\0\0\0\x000" + CALL + b".",
+    "a joblib file": pickled(text("joblib.numpy_pickle") + b"0" + CALL),
+    "a tar archive": b"\x80\4B"
+    + struct.pack("<I", 600)
+    + (b"x" * 250 + b"ustar").ljust(600, b"x")
+    + b"0"
+    + CALL
+    + b".",
+    "bzip2": b"BZh\0\0" + bytes(0x685A) + b"0" + CALL + b".",
+    "nothing": b"I1\n0" + CALL + b".",
+}
+
+
+@pytest.mark.parametrize("ending", ["pt", "pkl", "odd", "safetensors", "gguf", "json", "h5", "onnx"])
+@pytest.mark.parametrize("other", TWO_THINGS)
+def test_a_call_is_said_also_of_a_pickle_that_looks_like_another_format(
+    other: str, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / f"model.{ending}"
+    path.write_bytes(TWO_THINGS[other])
+    with pytest.raises(ParamcountError, match=r"posix\.mkdir") as caught:
+        read(Target(str(path)))
+    assert caught.value.hint == "do not load it"
+    assert not Path(FOLDER).exists()
+    with contextlib.suppress(Exception):
+        pickle.loads(path.read_bytes())
+    assert Path(FOLDER).exists()

@@ -57,7 +57,11 @@ REFUSED = {
     "two": ({"a.pt": b"x", "b.pt": b"x"}, "with a.pt, b.pt in it", "tar -xf"),
     "GGUF": ({"model.gguf": b"GGUF" + bytes(20)}, "with model.gguf in it", "tar -xf"),
     "none": ({"readme.txt": b"x"}, "without a file of weights", ""),
-    "torch before 0.1.10": (dict.fromkeys(("sys_info", "pickle", "tensors", "storages"), b""), "0.1.10", "torch.load"),
+    "torch before 0.1.10": (
+        dict.fromkeys(("sys_info", "pickle", "tensors", "storages"), b""),
+        "0.1.10",
+        "newer PyTorch",
+    ),
 }
 
 
