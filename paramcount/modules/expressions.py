@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from types import CodeType, ModuleType
 from typing import Any
@@ -33,7 +34,7 @@ def evaluated(text: str, module: ModuleType, place: str) -> object:
     known = {*names, *vars(builtins)}
     for name in _free_names(text):
         if name not in known:
-            near = [f"{place}:{text.replace(name, each)}" for each in closest(name, names)]
+            near = [f"{place}:{_renamed(text, name, each)}" for each in closest(name, names)]
             raise UnknownTarget(f"{place} has no {name!r}", hint=did_you_mean(near) or _there_is(names, place))
     try:
         return eval(code, names)  # noqa: S307  # it is the user's own, as the module is
@@ -43,8 +44,13 @@ def evaluated(text: str, module: ModuleType, place: str) -> object:
             raise  # of the code that it calls
         if not isinstance(error.obj, type | ModuleType) or not error.name:
             raise
-        near = [f"{place}:{text.replace(error.name, each)}" for each in closest(error.name, dir(error.obj))]
+        near = [f"{place}:{_renamed(text, error.name, each)}" for each in closest(error.name, dir(error.obj))]
         raise UnknownTarget(f"{place}: {error}", hint=did_you_mean(near)) from error
+
+
+def _renamed(text: str, name: str, to: str) -> str:
+    """Return an expression with another name for one, and not for longer ones that have it in them."""
+    return re.sub(rf"\b{re.escape(name)}\b", to, text)
 
 
 def _compiled(text: str, place: str) -> CodeType:

@@ -201,14 +201,17 @@ def _signature_hint(error: TypeError) -> str | None:
     if not callable(function):
         return None
     try:
-        return argument_hint(match[2], match[1], inspect.signature(function))
+        caller = frames[0].f_code.co_filename
+        # What a user's file, or an expression, writes itself is mended there; all else came by way of -a.
+        way = "-a " if caller.startswith(_PACKAGE) or is_installed(caller) else ""
+        return argument_hint(match[2], match[1], inspect.signature(function), way=way)
     except ValueError:  # written in C
         return None
 
 
-def argument_hint(wrong: str, function: str, signature: inspect.Signature) -> str:
-    """Return what to write instead of an argument that a function does not take."""
-    closest_one = did_you_mean([f"-a {name}=…" for name in closest(wrong, signature.parameters, most=1)])
+def argument_hint(wrong: str, function: str, signature: inspect.Signature, *, way: str = "-a ") -> str:
+    """Return what to write instead of an argument that a function does not take; ``way`` is what comes before it."""
+    closest_one = did_you_mean([f"{way}{name}=…" for name in closest(wrong, signature.parameters, most=1)])
     return "; ".join(filter(None, [closest_one, f"its signature is {shown(function, signature)}"]))
 
 

@@ -339,6 +339,17 @@ def test_an_unknown_argument_gets_the_closest_and_the_signature(folder: Path) ->
     assert error.hint == "did you mean -a width=…?; its signature is Net(width=4)"
 
 
+def test_an_unknown_argument_of_an_expression_or_in_a_file_is_mended_where_it_is_written(folder: Path) -> None:
+    write("net.py", NET + "\n    class Outer(Net):\n        def __init__(self): Net(widht=3)\n")
+    for word in ("net.py:Net(widht=3)", "net.py:Outer"):
+        assert failure(word).hint == "did you mean width=…?; its signature is Net(width=4)"
+
+
+def test_a_misspelt_name_in_an_expression_is_no_part_of_longer_names(folder: Path) -> None:
+    write("net.py", NET + "\n    def Nets(net): return net\n")
+    assert failure("net.py:Nets(Ne())").hint == "did you mean net.py:Nets(Net()) or net.py:Nets(Nets())?"
+
+
 def test_an_instance_takes_no_arguments(folder: Path) -> None:
     write("net.py", NET + "\n    model = Net()\n")
     assert "takes no arguments" in failure("net.py:model", args={"width": 3}).message
