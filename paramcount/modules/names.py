@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from paramcount.inventory import Note
 from paramcount.modules.sharded import WRAPPED, unwrapped
-from paramcount.units import exact, plural
+from paramcount.units import exact
 
 # Modules listed again under further names before it is enough: sharing within sharing doubles them at each level.
 _MOST_REPEATS = 20_000
@@ -188,9 +188,9 @@ def _notes(sightings: list[Sighting], written: Mapping[tuple[str, str], str]) ->
 
 
 def _message(kind: str, key: str, lost: int) -> str:
-    named = f"is a {kind} that is itself named {key!r}, dots and all" if key else f"is a {kind} with an empty name"
+    named = f"this {kind}'s name, {key!r}, is no path, for all its dots" if key else f"this {kind}'s name is empty"
     cure = "to replace a layer by its path, set it on the module that holds it"
     if not lost:
-        return f"{named}, and in no other module: it counts; {cure}"
-    names = plural(lost, "name")
-    return f"{named}: {names} of PyTorch's in it are another's, too: both count, and a state dict keeps one; {cure}"
+        return f"{named}; it counts; {cure}"
+    shared = "1 name is" if lost == 1 else f"{exact(lost)} names are"
+    return f"{named}. To PyTorch {shared} also another tensor's: both count, and a state dict keeps one; {cure}"
